@@ -1,0 +1,59 @@
+"""What hardware there is: the device and the number format that a network computes in."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+
+from higan.errors import HiganError
+
+# parameters of mallopt(3)
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device called `name`: "auto" (a GPU when there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises
+    ------
+    HiganError
+        The name is no device of PyTorch's, or this machine does not have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise HiganError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise HiganError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise HiganError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; use --device cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype called `name` ("fp32", "bf16", or "fp16" on CUDA only) for activations on `device`."""
+    if name not in PRECISIONS:
+        raise HiganError(f"unknown precision {name!r}; expected one of {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type != "cuda":
+        raise HiganError(f"precision fp16 needs a CUDA device, found {device.type}; use bf16 or fp32")
+    return PRECISIONS[name]
+
+
+def keep_freed_memory() -> None:
+    """Let the C allocator keep freed blocks instead of returning them to the system after every layer.
+
+    Fresh pages have to be zeroed by the kernel; with glibc's defaults that costs more than the arithmetic of an
+    activation layer on a CPU. Elsewhere than on glibc this does nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TOP_PAD, 256 * 2**20)

@@ -1,0 +1,374 @@
+"""Train the embedded StyleGAN2 on rendered rooms; interrupted runs go on from their last checkpoint.
+
+    python train_generator.py --out runs/64 --kimg 420 --processes 2                      two CPU cores, two hours
+    python train_generator.py --out runs/128 --resolution 128 --device cuda --minutes 9   a GPU, in slices
+    python train_generator.py --out runs/64 --export stylegan2_rooms.pth                  write the averaged generator
+
+Losses and schedule follow StyleGAN2 (Karras et al. 2020): non-saturating logistic loss, lazy R1, style mixing,
+minibatch standard deviation, exponential moving average; no path length regularisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import scenes
+
+from higan.devices import choose_device, keep_freed_memory
+from higan.generators.layers import SLOPE, EqualizedLinear
+from higan.generators.stylegan2 import StyleGAN2
+
+Z_DIM = W_DIM = 128
+MAPPING_LAYERS = 4
+GENERATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 24, 128: 16, 256: 16}
+DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 32, 128: 32}
+LEARNING_RATE = 2.5e-3
+DECAY_FRACTION = 0.3  # the learning rate falls linearly to zero over this last part of the run
+MIXING_PROBABILITY = 0.9
+R1_GAMMA = 0.3
+R1_INTERVAL = 16
+EMA_HALF_LIFE_KIMG = 5.0
+GPU_CHANNEL_FACTOR = 2  # a GPU affords wider layers
+
+
+class EqualizedConv(nn.Module):
+    """Convolution with a run-time weight scale and a leaky ReLU of gain sqrt(2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int, activate: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if activate else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = math.sqrt(2) if self.bias is not None else 1.0
+        weight = (self.weight * (gain / math.sqrt(self.weight[0].numel()))).to(
+            x.dtype, memory_format=torch.channels_last
+        )
+        bias = None if self.bias is None else (self.bias * gain).to(x.dtype)
+        x = F.conv2d(x, weight, bias, padding=self.weight.shape[2] // 2)
+        return x if self.bias is None else F.leaky_relu(x, SLOPE)
+
+
+class Discriminator(nn.Module):
+    """Residual discriminator: images [N, 3, R, R] in [-1, 1] -> logits [N, 1], 2x2 pixels at once."""
+
+    def __init__(self, resolution: int, channels: dict[int, int]) -> None:
+        super().__init__()
+        size = resolution // 2
+        self.dtype = torch.float32
+        self.first = EqualizedConv(12, channels[size], 3)
+        self.blocks = nn.ModuleList()
+        while size > 4:
+            before, after = channels[size], channels[size // 2]
+            self.blocks.append(
+                nn.ModuleList(
+                    [
+                        EqualizedConv(before, before, 3),
+                        EqualizedConv(before, after, 3),
+                        EqualizedConv(before, after, 1, False),
+                    ]
+                )
+            )
+            size //= 2
+        self.last = EqualizedConv(channels[4] + 1, channels[4], 3)
+        self.dense = EqualizedLinear(channels[4] * 16, channels[4], gain=math.sqrt(2))
+        self.logit = EqualizedLinear(channels[4], 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(images, 2).to(self.dtype, memory_format=torch.channels_last)
+        x = self.first(x)
+        for first, second, skip in self.blocks:
+            y = second(F.avg_pool2d(first(x), 2))
+            x = (y + skip(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
+        x = x.float()
+        x = self.last(torch.cat([x, minibatch_deviation(x)], dim=1))
+        x = F.leaky_relu(self.dense(x.flatten(1)), SLOPE)
+        return self.logit(x)
+
+
+def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
+    """Standard deviation within groups of samples, as one more channel [N, 1, H, W] (Karras et al. 2018, section 3)."""
+    num, _, height, width = x.shape
+    group = math.gcd(num, group)
+    y = x.reshape(group, num // group, -1)
+    y = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)
+    return y.repeat(group)[:, None, None, None].expand(-1, -1, height, width)
+
+
+class Renders:
+    """Batches of renders [N, 3, R, R] in [-1, 1]: fresh ones on a GPU, from a pool rendered once on a CPU."""
+
+    def __init__(self, pool: Path, resolution: int, device: torch.device) -> None:
+        self.resolution, self.device = resolution, device
+        self.pool = None if device.type == "cuda" else np.load(pool, mmap_mode="r")
+
+    def batch(self, num: int, index: int) -> Tensor:
+        if self.pool is None:
+            images = scenes.render(scenes.sample_factors(num, seed=1, start=index * num), self.resolution, self.device)
+        else:
+            rows = np.random.default_rng([1, index]).integers(len(self.pool), size=num)
+            images = torch.from_numpy(self.pool[np.sort(rows)])
+        return images.to(self.device).float() / 127.5 - 1
+
+
+def render_pool(path: Path, resolution: int, num: int, processes: int) -> None:
+    """Write `num` renders, uint8 [num, 3, R, R], to the memory-mapped file `path` unless it is there."""
+    if path.exists():
+        return
+    part = path.with_suffix(".part.npy")
+    np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(num, 3, resolution, resolution)).flush()
+    started, done = time.time(), 0
+    with mp.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        blocks = [(part, resolution, start, min(500, num - start)) for start in range(0, num, 500)]
+        for count in pool.imap_unordered(render_block, blocks):
+            done += count
+            print(f"rendered {done} of {num} in {time.time() - started:.0f} s", flush=True)
+    part.rename(path)
+
+
+def render_block(block: tuple[Path, int, int, int]) -> int:
+    path, resolution, start, count = block
+    images = np.load(path, mmap_mode="r+")
+    images[start : start + count] = scenes.render(scenes.sample_factors(count, seed=1, start=start), resolution).numpy()
+    images.flush()
+    return count
+
+
+def mixed_codes(generator: StyleGAN2, num: int) -> Tensor:
+    """wp [N, L, W] of fresh z; `MIXING_PROBABILITY`: how often the layers from a random one on are another code's."""
+    device = generator.w_avg.device
+    w = generator.map(torch.randn(2 * num, generator.z_dim, device=device)).reshape(2, num, 1, -1)
+    crossover = torch.randint(1, generator.num_layers, (num,), device=device)
+    crossover[torch.rand(num, device=device) >= MIXING_PROBABILITY] = generator.num_layers
+    layer = torch.arange(generator.num_layers, device=device)
+    return torch.where((layer < crossover[:, None])[..., None], w[0], w[1])
+
+
+def fresh_noises(generator: StyleGAN2, num: int) -> list[Tensor]:
+    return [torch.randn(num, *layer.noise.shape[1:], device=layer.noise.device) for layer in generator.layers]
+
+
+def build(resolution: int, device: torch.device) -> tuple[StyleGAN2, Discriminator]:
+    factor = GPU_CHANNEL_FACTOR if device.type == "cuda" else 1
+    channels = {size: factor * count for size, count in GENERATOR_CHANNELS.items() if size <= resolution}
+    generator = StyleGAN2(resolution, channels, Z_DIM, W_DIM, MAPPING_LAYERS)
+    discriminator = Discriminator(resolution, {size: factor * count for size, count in DISCRIMINATOR_CHANNELS.items()})
+    for network in (generator, discriminator):
+        network.to(device)
+        network.dtype = torch.bfloat16
+    return generator, discriminator
+
+
+def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
+    """Mean squared gradient norm of the logits at real images (Mescheder et al. 2018), in float32."""
+    images = images.detach().requires_grad_()
+    dtype, discriminator.dtype = discriminator.dtype, torch.float32
+    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    discriminator.dtype = dtype
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def synchronize_gradients(network: nn.Module) -> None:
+    """Average the gradients over the processes, which share busy cores better than threads do."""
+    if dist.is_initialized():
+        gradients = [parameter.grad for parameter in network.parameters()]
+        flat = torch._utils._flatten_dense_tensors(gradients)
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for gradient, mean in zip(gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True):
+            gradient.copy_(mean)
+
+
+def update_average(average: StyleGAN2, generator: StyleGAN2, batch: int, seen: int) -> None:
+    half_life = min(EMA_HALF_LIFE_KIMG * 1000, max(seen, 1) * 0.05)
+    decay = 0.5 ** (batch / half_life)
+    with torch.no_grad():
+        for slow, fast in zip(average.parameters(), generator.parameters(), strict=True):
+            slow.lerp_(fast, 1 - decay)
+        for slow, fast in zip(average.buffers(), generator.buffers(), strict=True):
+            slow.copy_(fast)
+
+
+def learning_rate(seen: int, total: int) -> float:
+    left = (total - seen) / (total * DECAY_FRACTION)
+    return LEARNING_RATE * min(1.0, max(left, 0.02))
+
+
+def save_sheet(generator: StyleGAN2, path: Path, rows: int = 6, columns: int = 10) -> None:
+    """Write a sheet of samples (fixed codes, stored noise, no truncation)."""
+    z = torch.randn(rows * columns, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        w = generator.map(z.to(generator.w_avg.device))
+        images = generator(w[:, None].expand(-1, generator.num_layers, -1))
+    images = ((images + 1) * 127.5 + 0.5).clamp(0, 255).byte().cpu()
+    size = generator.resolution
+    sheet = images.reshape(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3)
+    Image.fromarray(sheet.numpy()).save(path)
+
+
+def train(rank: int, args: argparse.Namespace) -> None:
+    keep_freed_memory()
+    device = choose_device(args.device)
+    if args.processes > 1:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=args.rendezvous, rank=rank, world_size=args.processes)
+    batch = args.batch // args.processes
+    torch.manual_seed(args.seed)
+    generator, discriminator = build(args.resolution, device)
+    average = copy.deepcopy(generator).requires_grad_(False)
+    optimizers = [
+        torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99), eps=1e-8, fused=True)
+        for network in (generator, discriminator)
+    ]
+    parts = {"generator": generator, "discriminator": discriminator, "average": average}
+    parts |= {"generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
+    checkpoint = args.out / "checkpoint.pth"
+    step, seconds = 0, 0.0
+    if checkpoint.exists():
+        stored = torch.load(checkpoint, map_location=device, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(stored[name])
+        step, seconds = stored["step"], stored["seconds"]
+    torch.manual_seed(args.seed + step * args.processes + rank)
+    renders = Renders(args.out / "renders.npy", args.resolution, device)
+
+    def save() -> None:
+        if rank > 0:
+            return
+        state = {name: part.state_dict() for name, part in parts.items()} | {"step": step, "seconds": seconds}
+        torch.save(state, checkpoint.with_suffix(".part"))
+        checkpoint.with_suffix(".part").replace(checkpoint)
+        save_sheet(average, args.out / f"samples_{step * args.batch // 1000:06d}.png")
+
+    total = args.kimg * 1000
+    started = last = time.time()
+    last_step = step
+    while step * args.batch < total and not out_of_time(started, args.minutes):
+        seen = step * args.batch
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate(seen, total)
+        real = renders.batch(batch, step * args.processes + rank)
+
+        with torch.no_grad():
+            fake = generator(mixed_codes(generator, batch), fresh_noises(generator, batch))
+        logits_real, logits_fake = discriminator(real), discriminator(fake)
+        loss = F.softplus(logits_fake).mean() + F.softplus(-logits_real).mean()
+        if step % R1_INTERVAL == 0:
+            loss = loss + r1_penalty(discriminator, real[: batch // 2]) * (R1_GAMMA / 2 * R1_INTERVAL)
+        optimizers[1].zero_grad(set_to_none=True)
+        loss.backward()
+        synchronize_gradients(discriminator)
+        optimizers[1].step()
+
+        discriminator.requires_grad_(False)
+        fake = generator(mixed_codes(generator, batch), fresh_noises(generator, batch))
+        generator_loss = F.softplus(-discriminator(fake)).mean()
+        optimizers[0].zero_grad(set_to_none=True)
+        generator_loss.backward()
+        synchronize_gradients(generator)
+        optimizers[0].step()
+        discriminator.requires_grad_(True)
+        update_average(average, generator, args.batch, seen)
+
+        step += 1
+        if step % args.log_steps == 0 and rank == 0:
+            now = time.time()
+            rate = (step - last_step) * args.batch / (now - last)
+            seconds += now - last
+            last, last_step = now, step
+            line = {
+                "kimg": round(step * args.batch / 1000, 2),
+                "images/s": round(rate, 1),
+                "hours": round(seconds / 3600, 3),
+                "real": round(logits_real.mean().item(), 3),
+                "fake": round(logits_fake.mean().item(), 3),
+                "loss": round(generator_loss.item(), 3),
+            }
+            print(json.dumps(line), flush=True)
+            if not math.isfinite(line["loss"]):
+                sys.exit("the loss is not finite: go back to the last checkpoint")
+        if step * args.batch // (args.sheet_kimg * 1000) > (step - 1) * args.batch // (args.sheet_kimg * 1000):
+            save()
+    save()
+
+
+def out_of_time(started: float, minutes: float) -> bool:
+    """Whether the slice of `minutes` (0: no limit) is over, by the clock of the first process."""
+    over = torch.tensor(float(minutes > 0 and time.time() - started > minutes * 60))
+    if minutes > 0 and dist.is_initialized():
+        dist.broadcast(over, src=0)
+    return bool(over)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the averaged generator in half precision, with the mean w of 100,000 samples for truncation."""
+    from higan.checkpoints import write_checkpoint
+
+    stored = torch.load(args.out / "checkpoint.pth", map_location="cpu", weights_only=True)
+    channels = {4: stored["average"]["const"].shape[1]}
+    for layer in range(2, 2 * int(math.log2(args.resolution)) - 3, 2):
+        channels[4 * 2 ** (layer // 2)] = stored["average"][f"layers.{layer}.weight"].shape[0]
+    generator = StyleGAN2(args.resolution, channels, Z_DIM, W_DIM, MAPPING_LAYERS)
+    generator.load_state_dict(stored["average"])
+    with torch.no_grad():
+        z = torch.randn(100_000, Z_DIM, generator=torch.Generator().manual_seed(1))
+        generator.w_avg.copy_(generator.map(z).mean(dim=0))
+    state_dict = {name: value.half() for name, value in generator.state_dict().items()}
+    write_checkpoint(args.export, "stylegan2", state_dict, {"architecture": "skip"})
+
+
+def main() -> None:
+    args = parse_args()
+    if args.export:
+        export(args)
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    if choose_device(args.device).type == "cpu":
+        render_pool(args.out / "renders.npy", args.resolution, args.renders, args.processes)
+    if args.processes == 1:
+        train(0, args)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        args.rendezvous = f"file://{folder}/rendezvous"
+        mp.spawn(train, args=(args,), nprocs=args.processes)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, sample sheets, renders")
+    parser.add_argument("--resolution", type=int, default=64, help="side of the images (default: 64)")
+    parser.add_argument("--kimg", type=int, default=500, help="length of the run in thousands of images (default: 500)")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="stop earlier, after so many minutes; resumable (default: off)"
+    )
+    parser.add_argument("--batch", type=int, default=32, help="images per step (default: 32)")
+    parser.add_argument(
+        "--renders", type=int, default=60_000, help="size of the pool of renders on a CPU (default: 60000)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share each batch (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and codes (default: 0)")
+    parser.add_argument("--log_steps", type=int, default=50, help="steps between progress lines (default: 50)")
+    parser.add_argument("--sheet_kimg", type=int, default=10, help="kimg between checkpoints (default: 10)")
+    parser.add_argument("--export", type=Path, help="write the averaged generator to this file and stop")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
