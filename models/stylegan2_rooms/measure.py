@@ -84,7 +84,7 @@ def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names:
     boundary = read_boundary(ROOT / "boundaries" / "stylegan2_rooms" / "indoor_lighting_boundary.npy")
     codes = generator.broadcast(generator.map(generator.sample(num, SAMPLE_SEED)))
     moved = torch.from_numpy(
-        higan.manipulate(codes.numpy(), boundary, [2.0], layers=boundary.layers, strength=generator.psi.numpy())[:, 0]
+        higan.manipulate(codes.numpy(), boundary, [2.0], layers=boundary.layers, strength=generator.psi().numpy())[:, 0]
     )
     before, after = generator.synthesize(codes), generator.synthesize(moved)
     brighter = (after.float().mean(dim=(1, 2, 3)) > before.float().mean(dim=(1, 2, 3))).float().mean().item()

@@ -39,7 +39,8 @@ MAPPING_LAYERS = 4
 GENERATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 24, 128: 16, 256: 16}
 DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 32, 128: 32}
 LEARNING_RATE = 2.5e-3
-DECAY_FRACTION = 0.3  # the learning rate falls linearly to zero over this last part of the run
+NOISE_RATE = 0.01  # of the noise strengths: at full rate they grow into speckles long before there is texture to draw
+DECAY_FRACTION = 0.45  # the learning rate falls linearly to zero over this last part of the run
 MIXING_PROBABILITY = 0.9
 R1_GAMMA = 0.3
 R1_INTERVAL = 16
@@ -205,6 +206,13 @@ def update_average(average: StyleGAN2, generator: StyleGAN2, batch: int, seen: i
             slow.copy_(fast)
 
 
+def make_optimizer(network: nn.Module) -> torch.optim.Adam:
+    noises = [value for name, value in network.named_parameters() if name.endswith("noise_strength")]
+    others = [value for name, value in network.named_parameters() if not name.endswith("noise_strength")]
+    groups = [{"params": others, "rate": 1.0}, {"params": noises, "rate": NOISE_RATE}]
+    return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.0, 0.99), eps=1e-8, fused=True)
+
+
 def learning_rate(seen: int, total: int) -> float:
     left = (total - seen) / (total * DECAY_FRACTION)
     return LEARNING_RATE * min(1.0, max(left, 0.02))
@@ -232,10 +240,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     generator, discriminator = build(args.resolution, device)
     average = copy.deepcopy(generator).requires_grad_(False)
-    optimizers = [
-        torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99), eps=1e-8, fused=True)
-        for network in (generator, discriminator)
-    ]
+    optimizers = [make_optimizer(network) for network in (generator, discriminator)]
     parts = {"generator": generator, "discriminator": discriminator, "average": average}
     parts |= {"generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
     checkpoint = args.out / "checkpoint.pth"
@@ -262,7 +267,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
     while step * args.batch < total and not out_of_time(started, args.minutes):
         seen = step * args.batch
         for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = learning_rate(seen, total)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(seen, total) * group["rate"]
         real = renders.batch(batch, step * args.processes + rank)
 
         with torch.no_grad():

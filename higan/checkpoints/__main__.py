@@ -1,0 +1,47 @@
+"""Say what a weight file holds, or convert it to the project's own format.
+
+    python -m higan.checkpoints FILE
+    python -m higan.checkpoints FILE --convert OUT.pth
+
+Nothing in the file is executed; its format is recognised from its content.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from higan.errors import HiganError, run_script
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m higan.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="weight file of any supported format")
+    parser.add_argument("--convert", type=Path, metavar="OUT.pth", help="write the weights in the project's own format")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from higan.checkpoints import read_checkpoint, write_checkpoint
+    from higan.generators import build_network
+
+    checkpoint = read_checkpoint(args.file)
+    build_network(checkpoint)
+    values = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    print(f"{'format':18} {checkpoint.format}")
+    print(f"{'family':18} {checkpoint.family}")
+    print(f"{'size':18} {args.file.stat().st_size:,} bytes, {len(checkpoint.state_dict)} tensors, {values:,} values")
+    for name, value in checkpoint.settings.items():
+        print(f"{name:18} {value}")
+    if args.convert:
+        if args.convert.exists():
+            raise HiganError(f"{args.convert} is there already; choose another name or remove it")
+        write_checkpoint(args.convert, checkpoint.family, checkpoint.state_dict, checkpoint.settings)
+        print(f"{'written':18} {args.convert}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,143 @@
+"""StyleGAN2 networks of NVlabs' PyTorch programs (stylegan2-ada-pytorch) to the network's layout."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from higan.checkpoints.genforce import architecture
+from higan.checkpoints.unpickling import Record, StoredTensor
+from higan.errors import CheckpointError
+
+Tensors = dict[str, Tensor]
+MAX_DEPTH = 16
+MAX_MODULES = 10_000
+
+# constructor arguments that change the function; a network in which one has another value is refused
+REQUIRED: dict[str, tuple[Any, ...]] = {
+    "activation": ("lrelu",),
+    "resample_filter": ([1, 3, 3, 1],),
+    "normalize": (True,),
+}
+
+SIZE = "(?P<size>4|8|16|32|64|128|256|512|1024)"
+LAYER = r"synthesis\.b" + SIZE + r"\.conv(?P<conv>[01])\."
+OUTPUT = r"synthesis\.b" + SIZE + r"\.torgb\."
+# name in the file, name here, what to do with the tensor
+RULES = [
+    (r"mapping\.w_avg", "w_avg", ""),
+    (r"mapping\.embed\.(?P<last>weight|bias)", "mapping.embed.{last}", ""),
+    (r"mapping\.fc(?P<index>\d\d?)\.(?P<last>weight|bias)", "mapping.dense.{index}.{last}", ""),
+    (r"synthesis\.b4\.const", "const", "const"),
+    (LAYER + "weight", "layers.{layer}.weight", "conv"),
+    (LAYER + "(?P<last>bias|noise_strength)", "layers.{layer}.{last}", ""),
+    (LAYER + "noise_const", "layers.{layer}.noise", "noise"),
+    (LAYER + r"affine\.(?P<last>weight|bias)", "layers.{layer}.style.{last}", ""),
+    (OUTPUT + "(?P<last>weight|bias)", "outputs.{block}.{last}", ""),
+    (OUTPUT + r"affine\.(?P<last>weight|bias)", "outputs.{block}.style.{last}", ""),
+    (r"synthesis\.b" + SIZE + r"\.skip\.weight", "skips.{before}.weight", ""),
+]
+
+
+def collect(network: Record) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
+    """Return the tensors of a network object by their names in its state dict, and its constructor arguments."""
+    tensors: dict[str, StoredTensor] = {}
+    visited = 0
+
+    def visit(module: Any, prefix: str, depth: int) -> None:
+        nonlocal visited
+        visited += 1
+        if not isinstance(module, Record) or depth > MAX_DEPTH or visited > MAX_MODULES:
+            raise CheckpointError("a network whose modules are nested in a way that no program writes")
+        for group in ("_parameters", "_buffers"):
+            for name, tensor in fields(module, group).items():
+                if isinstance(tensor, StoredTensor):
+                    tensors[f"{prefix}{name}"] = tensor
+        for name, child in fields(module, "_modules").items():
+            if child is not None:
+                visit(child, f"{prefix}{name}.", depth + 1)
+
+    visit(network, "", 0)
+    arguments = dict(fields(network, "_init_kwargs"))
+    for group in ("mapping_kwargs", "synthesis_kwargs"):
+        arguments |= fields(Record("", arguments), group)
+    return tensors, arguments
+
+
+def fields(module: Record, name: str) -> dict[str, Any]:
+    values = module.state.get(name) or {}
+    if type(values) is not dict:
+        raise CheckpointError(f"a network whose {name} is no dictionary")
+    return values
+
+
+def recognise(names: set[str]) -> bool:
+    """Whether a generator of StyleGAN2's has such names; raise CheckpointError for one of StyleGAN3's."""
+    if any(name.startswith("synthesis.input.") for name in names):
+        raise CheckpointError("a StyleGAN3 generator; supported: PGGAN, StyleGAN, StyleGAN2")
+    return "synthesis.b4.const" in names
+
+
+def convert(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
+    """Return the state dict in the network's layout, and the settings that names, values and arguments tell.
+
+    Parameters
+    ----------
+    tensors
+        The network's tensors by name, float32; entries are taken out as they are converted.
+    arguments
+        What the network was constructed with.
+    """
+    for name, allowed in REQUIRED.items():
+        if name in arguments and arguments[name] not in allowed:
+            raise CheckpointError(f"a StyleGAN2 trained with {name} {arguments[name]!r}; supported: {allowed[0]!r}")
+    state_dict: Tensors = {}
+    for name in list(tensors):
+        tensor = tensors.pop(name)
+        if name.endswith("resample_filter"):
+            continue
+        target, rule = rename(name)
+        state_dict[target] = apply_rule(tensor, rule)
+    add_missing_noise(state_dict)
+    settings = {"architecture": architecture(state_dict)}
+    if (clamp := arguments.get("conv_clamp")) is not None:
+        settings["clamp"] = clamp
+    if (multiplier := arguments.get("lr_multiplier")) is not None:
+        settings["mapping_multiplier"] = multiplier
+    return state_dict, settings
+
+
+def rename(name: str) -> tuple[str, str]:
+    for pattern, target, rule in RULES:
+        if match := re.fullmatch(pattern, name):
+            parts: dict[str, Any] = match.groupdict()
+            if "size" in parts:
+                block = int(math.log2(int(parts["size"]))) - 2
+                up = parts.get("conv") == "0"
+                parts |= {"block": block, "before": block - 1, "layer": 2 * block - up}
+                rule = "conv up" if rule == "conv" and up else rule
+            return target.format(**parts), rule
+    raise CheckpointError(f"a StyleGAN2 with an unknown tensor {name[:80]!r}")
+
+
+def apply_rule(tensor: Tensor, rule: str) -> Tensor:
+    if rule == "conv up" and tensor.ndim == 4:  # stored mirrored
+        return tensor.flip(2, 3)
+    if rule == "const":
+        return tensor[None]
+    if rule == "noise":
+        return tensor[None, None]
+    return tensor
+
+
+def add_missing_noise(state_dict: Tensors) -> None:
+    """Give layers that were trained without noise one of strength 0."""
+    for name in [name for name in state_dict if re.fullmatch(r"layers\.\d+\.bias", name)]:
+        layer = name.removesuffix(".bias")
+        size = 4 * 2 ** ((int(layer.split(".")[1]) + 1) // 2)
+        state_dict.setdefault(f"{layer}.noise", torch.zeros(1, 1, size, size))
+        state_dict.setdefault(f"{layer}.noise_strength", torch.zeros([]))

@@ -1,0 +1,106 @@
+"""Latent code to image: `load_generator` makes a `Generator` of a known model's name or a weight file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from higan.checkpoints import Checkpoint, read_checkpoint
+from higan.devices import choose_device, choose_precision
+from higan.errors import CheckpointError
+from higan.generators.generator import Generator
+from higan.generators.pggan import PGGAN
+from higan.generators.stylegan import StyleGAN
+from higan.generators.stylegan2 import ARCHITECTURES, StyleGAN2
+from higan.generators.zoo import find_weights
+
+__all__ = ["Generator", "build_network", "load_generator"]
+
+TRUNCATION = {"pggan": (1.0, 0), "stylegan": (0.7, 8), "stylegan2": (0.5, 18)}  # defaults of the paper's programs
+NETWORKS: dict[str, Any] = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
+DIGEST_BLOCK = 2**24
+
+
+def load_generator(
+    name_or_path: str | Path,
+    truncation_psi: float | None = None,
+    truncation_layers: int | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    noise: str = "const",
+) -> Generator:
+    """Return the generator called `name_or_path` in models/zoo.toml, or that of a weight file of any supported format.
+
+    Parameters
+    ----------
+    truncation_psi, truncation_layers
+        None: as the zoo says for the model, else 0.7 on 8 layers (StyleGAN) or 0.5 on all (StyleGAN2). More layers
+        than there are mean all.
+    device
+        "auto", "cpu", "cuda" or "cuda:N".
+    precision
+        Number format of the activations: "fp32", "bf16", or "fp16" (on CUDA only); codes stay in float32.
+    noise
+        "const" (the noise images in the file), "none", or "random" (drawn anew from each code).
+
+    Raises
+    ------
+    HiganError
+        No model has the name and no file is there, or a setting is none of the above.
+    CheckpointError
+        The file cannot be used.
+    """
+    place = choose_device(device)
+    dtype = choose_precision(precision, place)
+    path, model = find_weights(name_or_path)
+    checkpoint = read_checkpoint(path)
+    psi, layers = TRUNCATION[checkpoint.family]
+    psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
+    return Generator(
+        build_network(checkpoint),
+        name=model.get("name", path.stem),
+        device=place,
+        dtype=dtype,
+        truncation_psi=psi if truncation_psi is None else truncation_psi,
+        truncation_layers=layers if truncation_layers is None else truncation_layers,
+        noise=noise,
+        sha256=digest(path),
+        predictor=model.get("predictor", ""),
+    )
+
+
+def build_network(checkpoint: Checkpoint) -> nn.Module:
+    """Return the network of a checkpoint with its weights, which are not copied.
+
+    Raises
+    ------
+    CheckpointError
+        A tensor is missing, one too many, or has a shape that does not fit the others.
+    """
+    settings = checkpoint.settings
+    if settings.get("architecture", "skip") not in ARCHITECTURES:
+        supported = ", ".join(ARCHITECTURES)
+        raise CheckpointError(f"a StyleGAN2 of architecture {settings['architecture']!r}; supported: {supported}")
+    with torch.device("meta"):
+        network = NETWORKS[checkpoint.family](**settings)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in checkpoint.state_dict.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            here, there = (f"shape {list(s[name])}" if name in s else "none" for s in (found, expected))
+            raise CheckpointError(f"the {checkpoint.family} does not fit together: {name} is {here}, expected {there}")
+    network.load_state_dict(checkpoint.state_dict, assign=True)
+    return network
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    value = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(DIGEST_BLOCK):
+            value.update(block)
+    return value.hexdigest()

@@ -1,0 +1,299 @@
+"""The generator as the steps see it: seeds to codes, codes to images, one interface for every family."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from higan.errors import HiganError
+
+NOISES = ("const", "none", "random")
+SAMPLE_ROWS = 1024  # rows drawn at once, small enough for the caches
+CPU_BATCH_BYTES = 192 * 2**20  # more than this falls out of the caches and is slower
+MAX_BATCH = 64
+LIVE_TENSORS = 4  # activations of the largest layer that are alive at once
+
+Codes = Tensor | np.ndarray
+State = tuple[Tensor | None, ...]
+
+
+class Generator:
+    """A trained generator with its truncation, device and precision.
+
+    The same code gives the same image whatever the batch it is in, up to the rounding of the device's convolutions
+    (a grey level on a few pixels in a million); the codes w do not depend on the batch.
+
+    Attributes
+    ----------
+    name, family
+        The model's name; "pggan", "stylegan" or "stylegan2".
+    resolution, num_layers, z_dim, w_dim
+        Side of the images, number L of style inputs, widths of the latent spaces (L and w_dim are 0 for PGGAN).
+    spaces
+        The latent spaces the model has: ("z",) for PGGAN, else ("z", "w", "wp").
+    label_dim
+        Number of classes of a conditional model, else 0.
+    truncation_psi, truncation_layers
+        wp[l] = w_avg + (w - w_avg) * psi for l < truncation_layers, w otherwise (Karras et al. 2019, appendix B).
+    batch_size
+        Images synthesised at once; chosen from the memory there is, may be set, and halves itself on lack of memory.
+    sha256
+        Digest of the weight file, "" if there is none.
+    predictor
+        Name of the predictor that fits the model's images, "" if none is known.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        name: str,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        truncation_psi: float = 1.0,
+        truncation_layers: int = 0,
+        noise: str = "const",
+        sha256: str = "",
+        predictor: str = "",
+    ) -> None:
+        if noise not in NOISES:
+            raise HiganError(f"unknown noise {noise!r}; expected one of {', '.join(NOISES)}")
+        if truncation_layers < 0:
+            raise HiganError(f"truncation_layers is {truncation_layers}; expected 0 (none) or more")
+        self.device = torch.device(device)
+        self.network = network.eval().requires_grad_(False).to(self.device)
+        self.network.prepare(dtype)
+        self.name, self.dtype, self.noise, self.sha256, self.predictor = name, dtype, noise, sha256, predictor
+        self.family: str = self.network.family
+        self.resolution: int = self.network.resolution
+        self.num_layers: int = self.network.num_layers
+        self.z_dim: int = self.network.z_dim
+        self.w_dim: int = self.network.w_dim
+        self.label_dim: int = self.network.label_dim
+        self.spaces: tuple[str, ...] = self.network.spaces
+        self.truncation_psi = float(truncation_psi)
+        self.truncation_layers = min(truncation_layers, self.num_layers)
+        self.batch_size = self._choose_batch_size()
+
+    def sample(self, num: int, seed: int, start: int = 0) -> Tensor:
+        """Return z, float32 [num, z_dim] on the CPU, of norm sqrt(z_dim); row i depends on (seed, start + i) alone."""
+        if num < 0 or start < 0 or seed < 0:
+            raise HiganError(f"num {num}, seed {seed}, start {start}: expected numbers from 0")
+        return torch.from_numpy(sample_sphere(num, self.z_dim, seed, start))
+
+    def psi(self) -> Tensor:
+        """Return the truncation of every layer, float32 [L] on the CPU: psi below `truncation_layers`, 1 above."""
+        psi = torch.ones(self.num_layers)
+        psi[: self.truncation_layers] = self.truncation_psi
+        return psi
+
+    @torch.inference_mode()
+    def map(self, z: Codes, label: int | Codes | None = None) -> Tensor:
+        """Return w, float32 [N, w_dim] on the device.
+
+        Parameters
+        ----------
+        z
+            [N, z_dim].
+        label
+            For a conditional model: one class index, N indices, or one-hot rows [N, label_dim].
+
+        Raises
+        ------
+        HiganError
+            The model has no w space, the shapes do not fit, or a conditional model gets no label.
+        """
+        self._require_layers("a w space")
+        z = self._codes(z, "z")
+        return self.network.map(z, self._one_hot(label, len(z))).clone()
+
+    @torch.inference_mode()
+    def broadcast(self, w: Codes) -> Tensor:
+        """Return wp, float32 [N, L, w_dim]: w [N, w_dim] repeated for every layer, truncated."""
+        self._require_layers("a w+ space")
+        w = self._codes(w, "w")[:, None]
+        average = self.network.w_avg
+        psi = self.psi().to(self.device)[:, None]
+        return torch.where(psi == 1, w, average + (w - average) * psi)
+
+    def to_wp(self, codes: Codes, space: str, label: int | Codes | None = None) -> Tensor:
+        """Return wp, float32 [N, L, w_dim] on the device, of codes in "z", "w" (these are truncated) or "wp" (kept)."""
+        self._require_layers("a w+ space")
+        if space == "z":
+            return self.broadcast(self.map(codes, label))
+        if space == "w":
+            return self.broadcast(codes)
+        return self._codes(codes, space)
+
+    def styles(self, wp: Codes) -> list[Tensor]:
+        """Return the L styles of wp [N, L, w_dim], each float32 [N, C_l], as the layers use them.
+
+        StyleGAN: scales, then shifts (2C values); StyleGAN2: one factor per input channel, the last of the RGB output.
+        """
+        self._require_layers("styles")
+        return self.network.styles(self._codes(wp, "wp"))
+
+    def synthesize(self, codes: Codes, space: str = "wp", label: int | Codes | None = None) -> Tensor:
+        """Return images, uint8 [N, H, W, 3] on the device, of `codes` in `space`, `batch_size` of them at a time.
+
+        Lack of memory halves `batch_size` and goes on.
+        """
+        codes = self._codes(codes, space)
+        labels = self._one_hot(label, len(codes)) if space == "z" else None
+        images: list[Tensor] = []
+        start = 0
+        while start < len(codes) or not images:
+            rows = slice(start, start + self.batch_size)
+            try:
+                images.append(self._synthesize(codes[rows], space, None if labels is None else labels[rows]))
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                continue
+            start = rows.stop
+        return images[0] if len(images) == 1 else torch.cat(images)
+
+    @torch.inference_mode()
+    def _synthesize(self, codes: Tensor, space: str, label: Tensor | None) -> Tensor:
+        if self.family == "pggan":
+            return to_uint8(self.network(codes))
+        wp = self.to_wp(codes, space, label)
+        return self.image(self.advance(self.initial(len(wp)), wp, 0, self.num_layers))
+
+    def render(self, codes: Tensor) -> Tensor:
+        """Return images, float32 [N, 3, H, W], nominally in [-1, 1], differentiable in `codes`: wp (PGGAN: z)."""
+        codes = self._codes(codes, self.spaces[-1])
+        if self.family == "pggan":
+            return self.network(codes)
+        state = self.network.initial(len(codes))
+        for layer in range(self.num_layers):
+            state = self.network.layer(layer, state, codes[:, layer], self._noise(layer, codes[:, layer]))
+        return self.network.image(state)
+
+    def initial(self, num: int) -> State:
+        """Return the state of `num` samples that enters layer 0, for `advance`."""
+        self._require_layers("layers")
+        return self.network.initial(num)
+
+    @torch.inference_mode()
+    def advance(self, state: State, wp: Tensor, start: int, stop: int) -> State:
+        """Apply layers `start` to `stop` - 1 to a state that has left layer `start` - 1; wp is all of [N, L, w_dim].
+
+        States may be kept and advanced more than once: images that differ from one layer on share what comes before.
+        """
+        self._require_layers("layers")
+        if not 0 <= start <= stop <= self.num_layers:
+            raise HiganError(f"layers {start} to {stop}; expected 0 <= start <= stop <= {self.num_layers}")
+        for layer in range(start, stop):
+            state = self.network.layer(layer, state, wp[:, layer], self._noise(layer, wp[:, layer]))
+        return state
+
+    @torch.inference_mode()
+    def image(self, state: State) -> Tensor:
+        """Return the images, uint8 [N, H, W, 3], of a state that has left the last layer."""
+        return to_uint8(self.network.image(state))
+
+    @torch.inference_mode()
+    def select(self, state: State, index: Tensor) -> State:
+        """Return the rows `index` (int64 [M]) of a state; rows may repeat."""
+        return tuple(None if part is None else part.index_select(0, index.to(part.device)) for part in state)
+
+    def _codes(self, codes: Codes, space: str) -> Tensor:
+        """Return `codes` as float32 on the device; raise HiganError unless their shape is that of `space`."""
+        if space not in self.spaces:
+            raise HiganError(f"{self.name} ({self.family}) has no space {space!r}; expected {', '.join(self.spaces)}")
+        codes = torch.as_tensor(codes)
+        row = {"z": (self.z_dim,), "w": (self.w_dim,), "wp": (self.num_layers, self.w_dim)}[space]
+        if tuple(codes.shape[1:]) != row or codes.ndim != len(row) + 1:
+            expected = ", ".join(map(str, ("N", *row)))
+            raise HiganError(f"codes of shape {list(codes.shape)}; {self.name} expects [{expected}] in space {space}")
+        return codes.to(self.device, torch.float32)
+
+    def _one_hot(self, label: int | Codes | None, num: int) -> Tensor | None:
+        """Return labels as one-hot rows, float32 [num, label_dim], or None for an unconditional model."""
+        count = self.label_dim
+        if not count:
+            if label is None:
+                return None
+            raise HiganError(f"{self.name} is not conditional; leave the class out")
+        if label is None:
+            raise HiganError(f"{self.name} is conditional; choose a class from 0 to {count - 1} (--class_idx)")
+        labels = torch.as_tensor(label, device=self.device)
+        if labels.ndim == 2:
+            if tuple(labels.shape) != (num, count):
+                raise HiganError(f"labels of shape {list(labels.shape)}; {self.name} expects [{num}, {count}]")
+            return labels.float()
+        if labels.is_floating_point() or labels.ndim > 1 or labels.numel() not in (1, num):
+            raise HiganError(f"labels of shape {list(labels.shape)}, {labels.dtype}; expected 1 or {num} class indices")
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+            raise HiganError(f"class {label}; {self.name} has classes 0 to {count - 1}")
+        return torch.nn.functional.one_hot(labels.long().reshape(-1).expand(num), count).float()
+
+    def _require_layers(self, what: str) -> None:
+        if len(self.spaces) == 1:
+            raise HiganError(f"{self.name} ({self.family}) does not have {what}: its only latent space is z")
+
+    def _noise(self, layer: int, code: Tensor) -> Tensor | None:
+        """Return the noise [1 or N, 1, H, W] that replaces the stored one of a layer; None keeps the stored."""
+        if self.noise == "const" or not (size := self.network.noise_size(layer)):
+            return None
+        if self.noise == "none":
+            return torch.zeros(1, 1, size, size, device=self.device)
+        return random_noise(code, layer, size).to(self.device)
+
+    def _choose_batch_size(self) -> int:
+        values = self.network.largest_activation * LIVE_TENSORS
+        size = torch.empty((), dtype=self.dtype).element_size()
+        budget = CPU_BATCH_BYTES
+        if self.device.type == "cuda":
+            budget = torch.cuda.mem_get_info(self.device)[0] // 4
+        power = int(math.log2(max(1, budget // (values * size))))
+        return min(2**power, MAX_BATCH)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return images, uint8 [N, H, W, 3], of float [N, 3, H, W]: floor(clip((x + 1) * 127.5 + 0.5, 0, 255))."""
+    return images.mul(127.5).add_(128).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def sample_sphere(num: int, dim: int, seed: int, start: int) -> np.ndarray:
+    """Return float32 [num, dim], uniform on the sphere of radius sqrt(dim); row i depends on (seed, start + i) alone.
+
+    Each row reads its own stretch of a counter-based stream (Philox), so that any block of rows is drawn at once; the
+    normal numbers are Box and Muller's.
+    """
+    result = np.empty((num, dim), np.float32)
+    words = -(-dim // 8) * 4  # one for two numbers, in Philox's blocks of four
+    for first in range(0, num, SAMPLE_ROWS):
+        rows = min(SAMPLE_ROWS, num - first)
+        stream = np.random.Philox(key=seed % 2**128)
+        stream.advance((start + first) * words // 4)
+        bits = stream.random_raw(rows * words).reshape(rows, words)
+        radius = np.sqrt(-2 * np.log(((bits >> np.uint64(32)) + 0.5) * 2.0**-32)).astype(np.float32)
+        angle = ((bits & np.uint64(2**32 - 1)) * (2 * np.pi * 2.0**-32)).astype(np.float32)
+        normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :dim]
+        normal *= math.sqrt(dim) / np.linalg.norm(normal, axis=1, keepdims=True)
+        result[first : first + rows] = normal
+    return result
+
+
+def random_noise(code: Tensor, layer: int, size: int) -> Tensor:
+    """Return standard normal noise, float32 [N, 1, size, size] on the CPU, drawn from the layer and each row of `code`.
+
+    So neither the batch nor the layers that a state shares with others change it.
+    """
+    noises = []
+    for row in code.detach().float().cpu().numpy():
+        generator = np.random.Generator(np.random.Philox(key=[zlib.crc32(row.tobytes()), layer]))
+        noises.append(generator.standard_normal((1, size, size), dtype=np.float32))
+    return torch.from_numpy(np.stack(noises))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether `error` says that memory for a tensor was lacking, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,125 @@
+"""What the three families share: equalised-rate weights, pixel normalisation and FIR resampling."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-8  # of every normalisation in the three reference programs
+SLOPE = 0.2  # of every leaky ReLU in the three reference programs
+
+
+def random_weight(*shape: int, divisor: float = 1.0) -> Tensor:
+    """Return normal numbers of spread 1/divisor; without values under torch.device("meta"), where drawing is slow."""
+    weight = torch.empty(shape)
+    return weight if weight.is_meta else weight.normal_().div_(divisor)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """Divide `x` [N, C, ...] by the root mean square over its channels (Karras et al. 2018, section 4.2)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
+
+
+def to_sphere(z: Tensor) -> Tensor:
+    """Scale every row of `z` [N, D] to norm sqrt(D), as the reference program does before the mapping network."""
+    return z / z.norm(dim=1, keepdim=True) * math.sqrt(z.shape[1])
+
+
+class EqualizedLinear(nn.Module):
+    """Linear layer whose weight is scaled at run time (Karras et al. 2018, section 4.1): x [N, I] -> [N, O].
+
+    Parameters
+    ----------
+    gain
+        Factor on top of 1/sqrt(I): sqrt(2) where the activation has no gain of its own.
+    lr_multiplier
+        Factor of weight and bias (0.01 in mapping networks), and the inverse factor of the weight's initial spread.
+    bias_gain
+        Factor of the bias on top of that.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        gain: float = 1.0,
+        lr_multiplier: float = 1.0,
+        bias: float = 0.0,
+        bias_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(out_features, in_features, divisor=lr_multiplier))
+        self.bias = nn.Parameter(torch.full((out_features,), bias / lr_multiplier))
+        self.weight_scale = gain * lr_multiplier / math.sqrt(in_features)
+        self.bias_scale = bias_gain * lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
+
+
+@lru_cache(maxsize=64)
+def fir_kernel(
+    channels: int, dtype: torch.dtype, device: torch.device, row: tuple[int, ...] = (1, 3, 3, 1), gain: float = 4.0
+) -> Tensor:
+    """Return the low-pass filter outer(row, row) scaled to the sum `gain`, once per channel: [C, 1, k, k].
+
+    Source: StyleGAN2 reference program, `resample_kernel=[1,3,3,1]`; StyleGAN's, `blur_filter=[1,2,1]`.
+    """
+    with torch.inference_mode(False):  # kept, and later used with gradients
+        values = torch.tensor(row, dtype=torch.float32)
+        kernel = torch.outer(values, values)
+        return (kernel * (gain / kernel.sum())).repeat(channels, 1, 1, 1).to(device, dtype)
+
+
+def upsample_fir(x: Tensor) -> Tensor:
+    """Double the size of `x` [N, C, H, W]: zeros in between, then the filter [1,3,3,1] that sums to 4.
+
+    Values stay at even positions, with two pixels of padding before and one after (StyleGAN2 reference program,
+    `upsample_2d`). The filter is symmetric, so a transposed convolution is the same sum.
+    """
+    kernel = fir_kernel(x.shape[1], x.dtype, x.device)
+    return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+def conv_kernel(weight: Tensor, gain: float, up: str = "") -> Tensor:
+    """Return the kernel that `convolve` applies, of an equalised-rate weight [O, I, k, k] of PGGAN or StyleGAN.
+
+    Parameters
+    ----------
+    gain
+        Factor on top of 1/sqrt(fan-in).
+    up
+        "" keeps the size. "nearest" doubles it by repeating pixels before the convolution; "fused" is the reference
+        programs' faster form of that, which is another function of the same weight: the kernel is mirrored. Both are
+        one transposed convolution with a 4x4 kernel, [I, O, 4, 4].
+    """
+    weight = weight * (gain / math.sqrt(weight[0].numel()))
+    if not up:
+        return weight
+    weight = (weight if up == "fused" else weight.flip(2, 3)).transpose(0, 1)
+    padded = F.pad(weight, (1, 1, 1, 1))
+    return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
+
+
+def convolve(x: Tensor, kernel: Tensor, up: str = "", bias: Tensor | None = None) -> Tensor:
+    """Convolve `x` [N, I, H, W] with a kernel of `conv_kernel`'s: [N, O, H, W], or [N, O, 2H, 2W] if `up`."""
+    if up:
+        return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+    return F.conv2d(x, kernel, bias, padding=kernel.shape[2] // 2)
+
+
+class RGB(nn.Module):
+    """1x1 convolution with bias to the image: x [N, I, H, W] -> [N, 3, H, W]."""
+
+    def __init__(self, in_channels: int, image_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(image_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / math.sqrt(self.weight.shape[1])
+        return F.conv2d(x, weight.to(x.dtype), self.bias.to(x.dtype))

@@ -1,0 +1,97 @@
+"""PGGAN's generator (Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, variation")."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from higan.generators.layers import RGB, SLOPE, conv_kernel, convolve, pixel_norm, random_weight
+
+
+class PGGAN(nn.Module):
+    """z [N, z_dim] -> image [N, 3, R, R]; there is one latent space and no layer has an input of its own.
+
+    Parameters
+    ----------
+    resolution
+        Side R of the images, a power of two from 8 to 1024.
+    channels
+        Width at each resolution, {4: C, 8: C, ..., R: C}.
+    fused
+        Resolutions that the fused form of upsampling leads to (see `layers.conv_kernel`).
+    lod
+        Number of last blocks left out; their share of the size is made up by repeating pixels.
+    """
+
+    family = "pggan"
+    spaces = ("z",)
+    num_layers = w_dim = label_dim = 0
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: dict[int, int],
+        z_dim: int = 512,
+        fused: tuple[int, ...] = (),
+        lod: int = 0,
+        image_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.z_dim, self.lod = resolution, z_dim, lod
+        self.dtype = torch.float32
+        self.largest_activation = max(count * size**2 for size, count in channels.items())
+
+        self.layers: Any = nn.ModuleList([Layer(z_dim, channels[4], 4), Layer(channels[4], channels[4], 3)])
+        self.outputs: Any = nn.ModuleList([RGB(channels[4], image_channels)])
+        size = 8
+        while size <= resolution:
+            before, after = channels[size // 2], channels[size]
+            self.layers.append(Layer(before, after, 3, up="fused" if size in fused else "nearest"))
+            self.layers.append(Layer(after, after, 3))
+            self.outputs.append(RGB(after, image_channels))
+            size *= 2
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
+        self.dtype = dtype
+        for layer in self.layers:
+            layer.prepare(dtype)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images [N, 3, R, R] (float32, nominally in [-1, 1]) of z [N, z_dim]."""
+        x = pixel_norm(z)[:, :, None, None].to(self.dtype)
+        blocks = len(self.outputs) - self.lod
+        for layer in self.layers[: 2 * blocks]:
+            x = layer(x)
+        image = self.outputs[blocks - 1](x).float()
+        return F.interpolate(image, scale_factor=2**self.lod) if self.lod else image
+
+
+class Layer(nn.Module):
+    """Convolution, bias, leaky ReLU and pixel norm; the first layer (4x4 kernel) makes 4x4 pixels of one."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int, up: str = "") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(out_channels, in_channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.up = up
+        self.prepared: tuple[Tensor, Tensor] | None = None
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale the weight once and lay it out for the convolution, in `dtype`; call again after it changes."""
+        self.prepared = self._weights(dtype)
+
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        kernel = conv_kernel(self.weight, math.sqrt(2), self.up)
+        if kernel.shape[2] == 4 and not self.up:  # a convolution of one padded pixel spreads the mirrored kernel
+            kernel = kernel.flip(2, 3).transpose(0, 1)
+        return kernel.to(dtype, memory_format=torch.channels_last), self.bias.to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, bias = self.prepared or self._weights(x.dtype)
+        x = F.conv_transpose2d(x, kernel, bias) if x.shape[2] == 1 else convolve(x, kernel, self.up, bias)
+        return pixel_norm(F.leaky_relu_(x, SLOPE))

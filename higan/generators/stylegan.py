@@ -1,0 +1,213 @@
+"""StyleGAN's generator (Karras et al. 2019, "A style-based generator architecture for GANs").
+
+Layer l reads code l: noise, bias, leaky ReLU, instance norm and style, then the convolution into layer l + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from higan.generators.layers import (
+    EPSILON,
+    RGB,
+    SLOPE,
+    EqualizedLinear,
+    conv_kernel,
+    convolve,
+    fir_kernel,
+    pixel_norm,
+    random_weight,
+)
+
+State = tuple[Tensor]  # activations [N,C,H,W] before the noise of the next layer, after the last layer the image
+
+
+class StyleGAN(nn.Module):
+    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, 3, R, R].
+
+    Parameters
+    ----------
+    resolution
+        Side R of the images, a power of two from 8 to 1024; L = 2 log2(R) - 2.
+    channels
+        Width at each resolution, {4: C, 8: C, ..., R: C}.
+    mapping_layers, mapping_dim
+        Depth and hidden width of the mapping network.
+    fused
+        Resolutions that the fused form of upsampling leads to (see `layers.conv_kernel`).
+    lod
+        Number of last blocks left out; their share of the size is made up by repeating pixels.
+    """
+
+    family = "stylegan"
+    spaces = ("z", "w", "wp")
+    label_dim = 0
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: dict[int, int],
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+        mapping_dim: int | None = None,
+        fused: tuple[int, ...] = (),
+        lod: int = 0,
+        image_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        blocks = int(math.log2(resolution)) - 1
+        self.resolution, self.z_dim, self.w_dim, self.lod = resolution, z_dim, w_dim, lod
+        self.num_layers = 2 * blocks
+        self.last_layer = 2 * (blocks - lod) - 1
+        self.dtype = torch.float32
+        self.largest_activation = max(count * size**2 for size, count in channels.items())
+
+        self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_dim or w_dim)
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.const = nn.Parameter(torch.ones(1, channels[4], 4, 4))
+        self.layers: Any = nn.ModuleList()
+        self.outputs: Any = nn.ModuleList()
+        for block in range(blocks):
+            size = 4 * 2**block
+            before, after = channels[max(4, size // 2)], channels[size]
+            up = "" if block == 0 else "fused" if size in fused else "nearest"
+            self.layers.append(Layer(before if block else 0, after, size, w_dim, up))
+            self.layers.append(Layer(after, after, size, w_dim))
+            self.outputs.append(RGB(after, image_channels))
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
+        self.dtype = dtype
+        self.mapping.prepare()
+        for layer in self.layers:
+            layer.prepare(dtype)
+
+    def noise_size(self, layer: int) -> int:
+        """Return the side of the noise image that `layer` adds."""
+        return self.layers[layer].noise.shape[2]
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return w [N, w_dim] of z [N, z_dim]; there are no labels."""
+        return self.mapping(z)
+
+    def styles(self, wp: Tensor) -> list[Tensor]:
+        """Return the L styles of wp [N, L, w_dim]: C scales (to which 1 is added), then C shifts."""
+        return [layer.style(wp[:, index]) for index, layer in enumerate(self.layers)]
+
+    def initial(self, num: int) -> State:
+        """Return the state that enters layer 0, for `num` samples."""
+        const = self.const.to(self.dtype, memory_format=torch.channels_last)
+        return (const.expand(num, -1, -1, -1),)
+
+    def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
+        """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""
+        if index > self.last_layer:
+            return state
+        x = self.layers[index](state[0], code, noise)
+        if index == self.last_layer:
+            image = self.outputs[index // 2](x).float()
+            return (F.interpolate(image, scale_factor=2**self.lod) if self.lod else image,)
+        return (self.layers[index + 1].convolve(x),)
+
+    def image(self, state: State) -> Tensor:
+        """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
+        return state[0]
+
+    def forward(self, wp: Tensor) -> Tensor:
+        """Return images [N, 3, R, R] of wp [N, L, w_dim], with the stored noise."""
+        state = self.initial(wp.shape[0])
+        for index in range(self.num_layers):
+            state = self.layer(index, state, wp[:, index])
+        return self.image(state)
+
+
+class Mapping(nn.Module):
+    """z [N, z_dim] -> w [N, w_dim]: fully connected layers with sqrt(2) in the weight's gain."""
+
+    def __init__(self, z_dim: int, w_dim: int, depth: int, hidden_dim: int) -> None:
+        super().__init__()
+        sizes = [z_dim, *[hidden_dim] * (depth - 1), w_dim]
+        self.dense: Any = nn.ModuleList(
+            EqualizedLinear(sizes[i], sizes[i + 1], gain=math.sqrt(2), lr_multiplier=0.01) for i in range(depth)
+        )
+
+    def prepare(self) -> None:
+        """Compute in double precision from now on, so that codes depend neither on the batch nor on the device."""
+        self.double()
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = pixel_norm(z.to(self.dense[0].weight.dtype))
+        for layer in self.dense:
+            x = F.leaky_relu(layer(x), SLOPE)
+        return x.to(z.dtype)
+
+
+class Layer(nn.Module):
+    """What code l acts on, and the convolution that leads there (none in layer 0).
+
+    forward: noise, bias, leaky ReLU, instance norm, style; x [N, C, H, W], code [N, w_dim] -> [N, C, H, W].
+    """
+
+    noise: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, size: int, w_dim: int, up: str = "") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(out_channels, in_channels, 3, 3)) if in_channels else None
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("noise", random_weight(1, 1, size, size))
+        self.style = EqualizedLinear(w_dim, 2 * out_channels)
+        self.up = up
+        self.prepared: tuple[Tensor | None, Tensor] | None = None
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale the weights once and lay them out for inference in `dtype`; call again after they change."""
+        self.prepared = self._weights(dtype)
+
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+        """Return the convolution's kernel and the sum of noise and bias."""
+        shift = self._shift(self.noise).to(dtype, memory_format=torch.channels_last)
+        if self.weight is None:
+            return None, shift
+        kernel = conv_kernel(self.weight, math.sqrt(2), self.up).to(dtype, memory_format=torch.channels_last)
+        return kernel, shift
+
+    def _shift(self, noise: Tensor) -> Tensor:
+        return noise * self.noise_strength[:, None, None] + self.bias[:, None, None]
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Return what enters this layer, [N, C, H, W], of the last layer's output."""
+        kernel, _ = self.prepared or self._weights(x.dtype)
+        if kernel is None:
+            raise ValueError("layer 0 reads the constant; it has no convolution")
+        x = convolve(x, kernel, self.up)
+        if self.up:
+            blur = fir_kernel(x.shape[1], x.dtype, x.device, (1, 2, 1), 1.0)
+            x = F.conv2d(x, blur, padding=1, groups=x.shape[1])
+        return x
+
+    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None = None) -> Tensor:
+        if noise is None:
+            shift = (self.prepared or self._weights(x.dtype))[1]
+        else:
+            shift = self._shift(noise).to(x.dtype, memory_format=torch.channels_last)
+        x = F.leaky_relu_(x + shift, SLOPE)
+        scale, offset = self.style(code).chunk(2, dim=1)
+        return normalize(x, scale + 1, offset)
+
+
+def normalize(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Bring each channel of each sample of x [N, C, H, W] to mean 0, variance 1; apply scale, offset [N, C]."""
+    if x.device.type == "cpu":  # batch norm of one sample is the fastest kernel there is for this layout
+        samples = zip(x.split(1), scale, offset, strict=True)
+        rows = [F.batch_norm(sample, None, None, a, b, training=True, eps=EPSILON) for sample, a, b in samples]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+    scale = scale * (variance + EPSILON).rsqrt()
+    return torch.addcmul((offset - mean * scale).to(x.dtype)[:, :, None, None], x, scale.to(x.dtype)[:, :, None, None])

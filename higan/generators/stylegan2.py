@@ -1,0 +1,264 @@
+"""StyleGAN2's generator (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN").
+
+A convolution with modulated weights is computed on modulated activations instead, which is the same function and lets
+one plain convolution serve the whole batch: y = d * conv(x * s, W), with d = 1 / sqrt(s^2 @ sum(W^2) + eps).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from higan.generators.layers import EPSILON, SLOPE, EqualizedLinear, fir_kernel, pixel_norm, random_weight, upsample_fir
+
+ARCHITECTURES = ("skip", "resnet", "orig")
+State = tuple[Tensor, "Tensor | None"]  # activations [N,C,H,W] and the image so far [N,3,H,W]
+
+
+class StyleGAN2(nn.Module):
+    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, 3, R, R].
+
+    Parameters
+    ----------
+    resolution
+        Side R of the images, a power of two from 8 to 1024; L = 2 log2(R) - 2.
+    channels
+        Width at each resolution, {4: C, 8: C, ..., R: C}.
+    mapping_layers, mapping_dim, mapping_multiplier
+        Depth, hidden width and learning rate multiplier of the mapping network.
+    label_dim, embed_dim
+        Number of classes (0 for an unconditional model) and width of their embedding.
+    architecture
+        "skip" (sum of upsampled RGB outputs), "resnet" or "orig" (only the last RGB output).
+    clamp
+        Bound on the absolute value of activations (`conv_clamp` of stylegan2-ada), or None.
+    """
+
+    family = "stylegan2"
+    spaces = ("z", "w", "wp")
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: dict[int, int],
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+        mapping_dim: int | None = None,
+        label_dim: int = 0,
+        architecture: str = "skip",
+        clamp: float | None = None,
+        image_channels: int = 3,
+        embed_dim: int | None = None,
+        mapping_multiplier: float = 0.01,
+    ) -> None:
+        super().__init__()
+        blocks = int(math.log2(resolution)) - 1
+        self.resolution, self.z_dim, self.w_dim, self.label_dim = resolution, z_dim, w_dim, label_dim
+        self.architecture = architecture
+        self.num_layers = 2 * blocks
+        self.dtype = torch.float32
+
+        self.mapping = Mapping(
+            z_dim, w_dim, mapping_layers, mapping_dim or w_dim, label_dim, embed_dim or w_dim, mapping_multiplier
+        )
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.const = nn.Parameter(random_weight(1, channels[4], 4, 4))
+        self.layers: Any = nn.ModuleList([ModulatedConv(w_dim, channels[4], channels[4], 4, clamp=clamp)])
+        self.outputs: Any = nn.ModuleList()
+        self.skips: Any = nn.ModuleList()
+        for block in range(1, blocks):
+            size = 4 * 2**block
+            before, after = channels[size // 2], channels[size]
+            self.layers.append(ModulatedConv(w_dim, before, after, size, up=True, clamp=clamp))
+            self.layers.append(ModulatedConv(w_dim, after, after, size, clamp=clamp))
+            if architecture == "resnet":
+                self.skips.append(Skip(before, after))
+        for block in range(blocks) if architecture == "skip" else [blocks - 1]:
+            self.outputs.append(ToRGB(w_dim, channels[4 * 2**block], image_channels, clamp))
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
+        self.dtype = dtype
+        self.mapping.prepare()
+        for layer in self.layers:
+            layer.prepare(dtype)
+
+    def noise_size(self, layer: int) -> int:
+        """Return the side of the noise image that `layer` adds, 0 if none."""
+        return self.layers[layer].noise.shape[2] if layer < self.num_layers - 1 else 0
+
+    @property
+    def largest_activation(self) -> int:
+        """Number of values per sample in the largest layer."""
+        return max(layer.weight.shape[0] * layer.noise.shape[2] ** 2 for layer in self.layers)
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional model, one-hot labels [N, label_dim]."""
+        return self.mapping(z, label)
+
+    def styles(self, wp: Tensor) -> list[Tensor]:
+        """Return the L styles of wp [N, L, w_dim]: one value per input channel of layer l, last of the RGB output."""
+        modules = [*self.layers, self.outputs[-1]]
+        return [module.style(wp[:, layer]) for layer, module in enumerate(modules)]
+
+    def initial(self, num: int) -> State:
+        """Return the state that enters layer 0, for `num` samples."""
+        const = self.const.to(self.dtype, memory_format=torch.channels_last)
+        return const.expand(num, -1, -1, -1), None
+
+    def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
+        """Apply everything that reads the code [N, w_dim] of layer `index` and return the state that enters the next.
+
+        Layer 2b+1 first writes block b's image, then starts block b+1; the last layer only writes the image.
+        """
+        x, image = state
+        if index % 2 == 1 and (self.architecture == "skip" or index == self.num_layers - 1):
+            output = self.outputs[index // 2 if self.architecture == "skip" else 0]
+            rgb = output(x, code)
+            image = rgb if image is None else upsample_fir(image).add_(rgb)
+        if index == self.num_layers - 1:
+            return x, image
+        y = self.layers[index](x, code, noise)
+        if self.architecture == "resnet":
+            # the skip of a block joins after its second convolution; until then it travels in place of the image
+            if index % 2 == 1:
+                image = self.skips[index // 2](x)
+            elif index > 0 and image is not None:
+                y, image = (y + image).mul_(math.sqrt(0.5)), None
+        return y, image
+
+    def image(self, state: State) -> Tensor:
+        """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
+        image = state[1]
+        if image is None:
+            raise ValueError("the state has not passed the last layer: apply layers 0 to num_layers - 1 first")
+        return image.float()
+
+    def forward(self, wp: Tensor, noises: list[Tensor] | None = None) -> Tensor:
+        """Return images [N, 3, R, R] of wp [N, L, w_dim]; `noises`, one [N, 1, H, W] per layer, replace the stored."""
+        state = self.initial(wp.shape[0])
+        for index in range(self.num_layers):
+            noise = None if noises is None or index == self.num_layers - 1 else noises[index]
+            state = self.layer(index, state, wp[:, index], noise)
+        return self.image(state)
+
+
+class Mapping(nn.Module):
+    """z [N, z_dim] (and labels [N, label_dim]) -> w [N, w_dim]: fully connected layers with gain sqrt(2) after each."""
+
+    def __init__(
+        self, z_dim: int, w_dim: int, depth: int, hidden_dim: int, label_dim: int, embed_dim: int, multiplier: float
+    ) -> None:
+        super().__init__()
+        self.embed = EqualizedLinear(label_dim, embed_dim) if label_dim else None
+        sizes = [z_dim + (embed_dim if label_dim else 0), *[hidden_dim] * (depth - 1), w_dim]
+        gain = math.sqrt(2)  # of the activation: lrelu(gain * a) = gain * lrelu(a)
+        self.dense: Any = nn.ModuleList(
+            EqualizedLinear(sizes[i], sizes[i + 1], gain, multiplier, bias_gain=gain) for i in range(depth)
+        )
+
+    def prepare(self) -> None:
+        """Compute in double precision from now on, so that codes depend neither on the batch nor on the device."""
+        self.double()
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        x = pixel_norm(z.to(self.dense[0].weight.dtype))
+        if self.embed is not None:
+            if label is None:
+                raise ValueError(f"a conditional model needs labels [N, {self.embed.weight.shape[1]}]")
+            x = torch.cat([x, pixel_norm(self.embed(label.to(x.dtype)))], dim=1)
+        for layer in self.dense:
+            x = F.leaky_relu(layer(x), SLOPE)
+        return x.to(z.dtype)
+
+
+class ModulatedConv(nn.Module):
+    """Modulated 3x3 convolution with noise, bias and leaky ReLU: x [N, I, H, W], code [N, w_dim] -> [N, O, H', W']."""
+
+    noise: Tensor
+
+    def __init__(
+        self, w_dim: int, in_channels: int, out_channels: int, size: int, up: bool = False, clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise", random_weight(1, 1, size, size))
+        self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
+        self.up = up
+        self.clamp = clamp
+        self.prepared: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale the weights once and lay them out for inference in `dtype`; call again after they change."""
+        self.prepared = (*self._weights(dtype), self._shift(self.noise).to(dtype, memory_format=torch.channels_last))
+
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the convolution's kernel, and the sums of its squares for the demodulation, float32 [I, O]."""
+        weight = self.weight / math.sqrt(self.weight[0].numel())
+        squares = weight.square().sum(dim=(2, 3)).t()  # [I, O]
+        weight = weight.flip(2, 3).transpose(0, 1) if self.up else weight
+        return weight.to(dtype, memory_format=torch.channels_last), squares
+
+    def _shift(self, noise: Tensor) -> Tensor:
+        """Return noise and bias with the gain of the activation, [N, O, H', W'] of noise [N, 1, H', W']."""
+        return (noise * self.noise_strength + self.bias[:, None, None]) * math.sqrt(2)
+
+    def forward(self, x: Tensor, code: Tensor, noise: Tensor | None = None) -> Tensor:
+        weight, squares = self.prepared[:2] if self.prepared else self._weights(x.dtype)
+        style = self.style(code)
+        if x.dtype == torch.float16:  # keeps products inside half precision's range; demodulation undoes it
+            style = style / style.abs().amax(dim=1, keepdim=True)
+        # sqrt(2), the gain of the activation, goes through the leaky ReLU into the demodulation, the noise and the bias
+        demodulation = (style.square() @ squares + EPSILON).rsqrt() * math.sqrt(2)
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.up:
+            x = F.conv_transpose2d(x, weight, stride=2)
+            x = F.conv2d(x, fir_kernel(x.shape[1], x.dtype, x.device), padding=1, groups=x.shape[1])
+        else:
+            x = F.conv2d(x, weight, padding=1)
+        shift = self.bias[:, None, None] * math.sqrt(2)
+        if noise is None:
+            shift = shift + self.noise * self.noise_strength * math.sqrt(2)
+        shift = shift.to(x.dtype)
+        x = torch.addcmul(shift, x, demodulation.to(x.dtype)[:, :, None, None])
+        if noise is not None:
+            x = x + (noise * self.noise_strength * math.sqrt(2)).to(x.dtype)
+        x = F.leaky_relu_(x, SLOPE)
+        return x if self.clamp is None else x.clamp_(-self.clamp, self.clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to the image, not demodulated: x [N, I, H, W], code [N, w_dim] -> [N, 3, H, W]."""
+
+    def __init__(self, w_dim: int, in_channels: int, image_channels: int, clamp: float | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(image_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        style = self.style(code) / math.sqrt(self.weight.shape[1])
+        x = x * style.to(x.dtype)[:, :, None, None]
+        x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class Skip(nn.Module):
+    """The residual path of a "resnet" block: 1x1 convolution and FIR upsampling, x [N, I, H, W] -> [N, O, 2H, 2W]."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(out_channels, in_channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # the filter treats channels alike, so the 1x1 convolution may come first, on a quarter of the pixels
+        x = F.conv2d(x, (self.weight / math.sqrt(self.weight.shape[1])).to(x.dtype))
+        return upsample_fir(x)
