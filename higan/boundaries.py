@@ -1,0 +1,420 @@
+"""Boundaries: unit directions in a latent space, their files, lists of them, and the scores they are trained on.
+
+Everything is plain arrays and JSON; the paper's pickled forms are read, through an allow-list, and never written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import mmap
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from higan.errors import CheckpointError, HiganError
+from higan.runs import HEADER_BYTES, read_array, write_array, write_atomic
+
+SPACES = ("z", "w", "wp")
+BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
+LIST_LINE = re.compile(r"\(\s*([^,()]+?)\s*,\s*([^,()]+?)\s*\)\s*:\s*(\S.*)")
+LIST_OPTION = re.compile(r"\s+(layers|distance)=(\S+)$")
+
+
+@dataclass
+class Boundary:
+    """A direction along which one property of the image changes.
+
+    Attributes
+    ----------
+    name
+        Name of the property, as the predictor calls it.
+    direction
+        float32 [1, D] of norm 1; or [1, L, D], one direction per layer.
+    space
+        "z", "w" or "wp".
+    layers
+        The layers to edit: those verified by re-scoring, else those its file recommends; None if unknown.
+    info
+        What is known of its making, JSON values: how it was trained and scored, `level`, `layers_from` ("rescoring"
+        or "file"), `path`, ...
+    """
+
+    name: str
+    direction: np.ndarray
+    space: str = "w"
+    layers: tuple[int, ...] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class BoundaryEntry:
+    """One line of a boundary list: the boundary, and the layers and the distance that the line asks for, if any."""
+
+    boundary: Boundary
+    layers: tuple[int, ...] | None = None
+    distance: float | None = None
+
+
+@dataclass
+class ListLine:
+    """One line of a boundary list as it stands, before its file is read; `number` counts from 1."""
+
+    name: str
+    space: str
+    path: str
+    layers: str | None
+    distance: float | None
+    number: int
+
+
+def read_boundary(path: str | Path, space: str | None = None, name: str | None = None) -> Boundary:
+    """Read a boundary from `NAME_boundary.npy` and, where there is one, the `.json` beside it.
+
+    Parameters
+    ----------
+    path
+        Plain float array [1, D] or [1, L, D], or the paper's 0-d object array with `boundary` and `meta_data`.
+    space
+        None: as the JSON says, else "wp" for [1, L, D] and "w" for [1, D].
+    name
+        None: the file's name without `_boundary.npy`.
+
+    Raises
+    ------
+    HiganError
+        The file is missing, damaged, of another shape, not finite or zero, or of another space than asked for.
+    """
+    path = Path(path)
+    array, info = read_direction(path)
+    description = path.with_suffix(".json")
+    if description.is_file():
+        info = info | read_description(description)
+    if array.ndim not in (2, 3) or array.shape[0] != 1 or array.size == 0 or array.dtype.kind != "f":
+        raise HiganError(f"{path} holds {array.dtype} {list(array.shape)}; expected floats [1, D] or [1, L, D]")
+    direction = array.astype(np.float32)
+    if not np.isfinite(direction).all() or not direction.any():
+        raise HiganError(f"{path} holds a direction that is zero or not finite; train the boundary again")
+    stated = info.get("space")
+    if stated is not None and stated not in SPACES:
+        raise HiganError(f"{description}: space is {stated!r}; expected one of {', '.join(SPACES)}")
+    if space is not None and stated is not None and space != stated:
+        raise HiganError(f"{path} is a boundary of space {stated}, but {space} was asked for; correct the space")
+    space = space or stated or ("wp" if direction.ndim == 3 else "w")
+    if (space == "wp") != (direction.ndim == 3):
+        expected = "[1, L, D]" if space == "wp" else "[1, D]"
+        raise HiganError(f"{path} is {list(direction.shape)}; a boundary of space {space} is {expected}")
+    layers = info.get("layers")
+    return Boundary(
+        name=name or info.get("name") or path.stem.removesuffix("_boundary"),
+        direction=direction,
+        space=space,
+        layers=None if layers is None else tuple(layers),
+        info=info | {"path": str(path)},
+    )
+
+
+def write_boundary(boundary: Boundary, folder: str | Path, file_name: str | None = None) -> Path:
+    """Write `NAME_boundary.npy` (float32) and `NAME_boundary.json` into `folder`; return the first's path.
+
+    `file_name` replaces the first's name. Each file is whole or not there.
+    """
+    path = Path(folder) / (file_name or f"{check_name(boundary.name)}_boundary.npy")
+    write_array(path, boundary.direction.astype(np.float32))
+    write_description(boundary, path.with_suffix(".json"))
+    return path
+
+
+def write_description(boundary: Boundary, path: str | Path) -> None:
+    """Write the JSON of a boundary: name, space, layers and everything in `info` but the path it was read from."""
+    content = {"name": boundary.name, "space": boundary.space, "shape": list(boundary.direction.shape)}
+    content |= {key: value for key, value in boundary.info.items() if key not in (*content, "path", "layers")}
+    if boundary.layers is not None:
+        content["layers"] = list(boundary.layers)
+    write_atomic(Path(path), json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def parse_boundary_list(text: str, origin: str = "boundary list") -> list[ListLine]:
+    """Return the lines of a boundary list that are neither blank, comments (`#`) nor disabled.
+
+    A line is `(name, space): path`, optionally followed by `layers=2-5,7` and `distance=1.5`. `DISABLE` before the
+    bracket switches it off. A later line with the same name and space replaces the earlier.
+
+    Raises
+    ------
+    HiganError
+        A line is malformed (its number is given), or none is left.
+    """
+    lines: dict[tuple[str, str], ListLine] = {}
+    for number, text_line in enumerate(text.splitlines(), start=1):
+        line = text_line.strip()
+        if not line or line.startswith(("#", "DISABLE")):
+            continue
+        parsed = parse_list_line(line, f"{origin}, line {number}", number)
+        lines[parsed.name, parsed.space] = parsed
+    if not lines:
+        raise HiganError(f"{origin} names no boundary; expected lines `(name, space): path/to/boundary.npy`")
+    return list(lines.values())
+
+
+def read_boundary_list(path: str | Path, num_layers: int | None = None) -> list[BoundaryEntry]:
+    """Read a boundary list and every boundary it names; paths are relative to the working folder, else to the list.
+
+    Parameters
+    ----------
+    num_layers
+        Layers of the model, to check the lines' `layers=` against.
+
+    Raises
+    ------
+    HiganError
+        The list or one of its boundaries cannot be used; the line's number is given.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise HiganError(f"boundary list {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise HiganError(f"boundary list {path} is not text; expected lines like `(name, space): path.npy`") from None
+    entries = []
+    for line in parse_boundary_list(text, str(path)):
+        file = Path(line.path).expanduser()
+        if not file.is_file() and (path.parent / file).is_file():
+            file = path.parent / file
+        try:
+            boundary = read_boundary(file, line.space, line.name)
+            layers = None if line.layers is None else tuple(parse_layers(line.layers, num_layers))
+        except HiganError as error:
+            raise HiganError(f"{path}, line {line.number}: {error}") from None
+        entries.append(BoundaryEntry(boundary, layers, line.distance))
+    return entries
+
+
+def condition(boundary: Boundary, others: Sequence[Boundary]) -> Boundary:
+    """Return `boundary` made orthogonal to all `others` and scaled back to its norm, layer by layer for [1, L, D].
+
+    Moving along the result leaves the other boundaries' decision values as they are (to first order, the scores
+    behind them). The directions of `others` are orthonormalised by QR, so that any number may be given.
+
+    Raises
+    ------
+    HiganError
+        The others have another shape, or leave nothing of the boundary.
+    """
+    if not others:
+        return boundary
+    direction = boundary.direction.astype(np.float64)
+    for other in others:
+        if other.direction.shape[-1] != direction.shape[-1] or other.direction.ndim > direction.ndim:
+            raise HiganError(
+                f"boundary {boundary.name} {list(direction.shape)} cannot be conditioned on {other.name} "
+                f"{list(other.direction.shape)}; both have to be of the same space and model"
+            )
+    rows = direction.reshape(-1, direction.shape[-1])
+    against = np.stack([np.broadcast_to(other.direction[0], rows.shape) for other in others])
+    result = np.empty_like(rows)
+    for layer, row in enumerate(rows):
+        basis, _ = np.linalg.qr(against[:, layer].T.astype(np.float64))
+        rest = row - basis @ (basis.T @ row)
+        norm = np.linalg.norm(row)
+        if np.linalg.norm(rest) < 1e-4 * norm:
+            raise HiganError(
+                f"boundary {boundary.name} lies in the span of {', '.join(other.name for other in others)}; "
+                "nothing is left of it: condition on fewer boundaries"
+            )
+        result[layer] = rest * (norm / np.linalg.norm(rest))
+    info = boundary.info | {"conditioned_on": [other.name for other in others]}
+    return Boundary(
+        boundary.name, result.reshape(direction.shape).astype(np.float32), boundary.space, boundary.layers, info
+    )
+
+
+def read_scores(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the scores in a file by name, float [N] each; memory-mapped where the file is a plain array.
+
+    Read are one structured array (a field per name), a plain array [N] (its one name is ""), and the paper's pickled
+    dictionaries: {"score": [N, K], "name_to_idx": ..., "idx_to_name": ...} or {name: [N]}.
+
+    Raises
+    ------
+    HiganError
+        The file is missing, damaged or of none of these forms.
+    """
+    path = Path(path)
+    if is_pickled(path):
+        return scores_of_dictionary(path, read_pickled(path))
+    array = read_array(path)
+    if array.dtype.names and array.ndim == 1:
+        for name in array.dtype.names:
+            if array.dtype[name].kind not in "fiu" or array.dtype[name].shape:
+                raise HiganError(f"{path}: field {name!r} is {array.dtype[name]}; expected one number per sample")
+        return {name: array[name] for name in array.dtype.names}
+    if array.dtype.kind in "fiub" and array.ndim == 1:
+        return {"": array}
+    if array.dtype.kind in "fiub" and array.ndim == 2 and array.shape[1] == 1:
+        return {"": array[:, 0]}
+    raise HiganError(
+        f"{path} holds {array.dtype if not array.dtype.names else 'fields'} {list(array.shape)}; expected scores: a "
+        "structured array [N] with a field per name, or one score per sample [N]"
+    )
+
+
+def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return `array[rows]` in memory, giving the pages of a memory-mapped file back on the way."""
+    taken = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+    row_bytes = max(mmap.PAGESIZE * 16, array[:1].nbytes)  # the kernel maps 16 pages around each page touched
+    block = max(1, BLOCK_BYTES // row_bytes)
+    for start in range(0, len(rows), block):
+        taken[start : start + block] = array[rows[start : start + block]]
+        release_pages(array)
+    return taken
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Drop a memory-mapped array's pages from this process; they come back from the file when touched again."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def find_name(name: str, names: Iterable[str], kind: str, origin: str) -> str:
+    """Return `name` if it is among `names`, else raise a HiganError that suggests the nearest of them."""
+    known = list(names)
+    if name in known:
+        return name
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    all_known = f"{', '.join(known[:10])}{', ...' if len(known) > 10 else ''}"
+    hint = f"nearest: {', '.join(close)}" if close else f"there are {all_known}"
+    raise HiganError(f"{origin} has no {kind} {name[:60]!r}; {hint}")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be part of a file's name, else raise a HiganError."""
+    if not name or len(name) > 150 or name.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name):
+        raise HiganError(f"{name[:60]!r} cannot be part of a file's name; expected letters, digits, `_` and `-`")
+    return name
+
+
+def parse_list_line(line: str, origin: str, number: int) -> ListLine:
+    options: dict[str, str] = {}
+    rest = line
+    while found := LIST_OPTION.search(rest):
+        options.setdefault(found[1], found[2])
+        rest = rest[: found.start()]
+    matched = LIST_LINE.fullmatch(rest)
+    if not matched:
+        raise HiganError(f"{origin}: expected `(name, space): path`, found {line[:80]!r}")
+    name, space, path = matched[1], matched[2].lower().replace("w+", "wp"), matched[3].strip()
+    if space not in SPACES:
+        raise HiganError(f"{origin}: {matched[2]!r} is no latent space; expected one of {', '.join(SPACES)}")
+    try:
+        distance = float(options["distance"]) if "distance" in options else None
+    except ValueError:
+        raise HiganError(f"{origin}: distance is {options['distance']!r}; expected a number") from None
+    if distance is not None and not np.isfinite(distance):
+        raise HiganError(f"{origin}: distance is {options['distance']}; expected a finite number")
+    try:
+        check_name(name)
+    except HiganError as error:
+        raise HiganError(f"{origin}: {error}") from None
+    return ListLine(name, space, path, options.get("layers"), distance, number)
+
+
+def parse_layers(text: str, num_layers: int | None) -> list[int]:
+    from higan import editing
+
+    return list(editing.parse_layers(text, num_layers or 18))
+
+
+def is_pickled(path: Path) -> bool:
+    """Tell whether a file is a `.npy` of Python objects; raises HiganError if it is no `.npy` at all."""
+    try:
+        with path.open("rb") as file:
+            return read_header(file)[1].hasobject
+    except OSError as error:
+        raise HiganError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError) as error:
+        raise HiganError(f"{path} is not a .npy file ({error})") from None
+
+
+def read_header(file: io.BufferedReader) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file, max_header_size=HEADER_BYTES)
+    return shape, dtype
+
+
+def read_pickled(path: Path) -> dict[str, Any]:
+    """Return the dictionary in a 0-d `.npy` of Python objects, read through the allow-list, its arrays as float32."""
+    from higan.checkpoints import unpickling
+
+    with path.open("rb") as file:
+        shape, _ = read_header(file)
+        start = file.tell()
+    if shape != ():
+        raise HiganError(f"{path} holds an array of Python objects {list(shape)}; expected a boundary or scores")
+    try:
+        content = unpickling.read_numpy_object(path, start)
+    except CheckpointError as error:
+        raise HiganError(f"{path}: {error}") from None
+    if type(content) is not dict:
+        raise HiganError(f"{path} holds a Python object that is no dictionary; expected a boundary or scores")
+    return {
+        key: value.load().numpy() if isinstance(value, unpickling.StoredTensor) else value
+        for key, value in content.items()
+        if isinstance(key, str)
+    }
+
+
+def read_direction(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the array of a boundary file, and what the file itself says of it."""
+    if not path.is_file():
+        raise HiganError(f"boundary {path} is not there; train it with train_boundary.py")
+    if not is_pickled(path):
+        return np.array(read_array(path)), {}
+    content = read_pickled(path)
+    if not isinstance(content.get("boundary"), np.ndarray):
+        raise HiganError(f"{path} holds a dictionary without an array `boundary`; expected a boundary")
+    said = content.get("meta_data")
+    info: dict[str, Any] = {}
+    if isinstance(said, Mapping) and isinstance(said.get("manipulate_layers"), str):
+        info = {"layers": parse_layers(said["manipulate_layers"], None), "layers_from": "file"}
+    return content["boundary"], info
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise HiganError(f"{path} is not readable JSON ({error}); correct it or delete it") from None
+    if not isinstance(info, dict):
+        raise HiganError(f"{path} holds a {type(info).__name__}; expected an object with space, layers, ...")
+    layers = info.get("layers")
+    if layers is not None and not (
+        isinstance(layers, list) and all(type(layer) is int and layer >= 0 for layer in layers)
+    ):
+        raise HiganError(f"{path}: layers is {str(layers)[:60]!r}; expected a list of layers, counted from 0")
+    for key in ("name", "space", "level", "layers_from"):
+        if info.get(key) is not None and not isinstance(info[key], str):
+            raise HiganError(f"{path}: {key} is {str(info[key])[:60]!r}; expected text")
+    return info
+
+
+def scores_of_dictionary(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    table, index = content.get("score"), content.get("name_to_idx")
+    if isinstance(table, np.ndarray) and table.ndim == 2 and isinstance(index, Mapping):
+        if not all(type(column) is int and 0 <= column < table.shape[1] for column in index.values()):
+            raise HiganError(f"{path}: name_to_idx points outside the {table.shape[1]} columns of score")
+        return {str(name): table[:, column] for name, column in index.items()}
+    named = {str(name): value for name, value in content.items() if isinstance(value, np.ndarray) and value.ndim == 1}
+    if not named:
+        raise HiganError(f"{path} holds a dictionary without scores; expected score and name_to_idx, or name: scores")
+    return named

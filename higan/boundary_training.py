@@ -1,0 +1,349 @@
+"""Scores to boundary: the most and the least convincing samples, and the linear SVM that separates them."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from higan.boundaries import Boundary, release_pages, take_rows
+from higan.errors import HiganError
+
+SOLVERS = ("lbfgs", "liblinear", "libsvm")
+ROUNDINGS = (1.0, 0.1)  # widths of the rounded part of the hinge, in margins; each solution starts the next
+BLOCK_ROWS = 2**14
+Plane = tuple[np.ndarray, float]  # unit normal [D] and offset: positive where data @ normal + offset > 0
+
+
+@dataclass
+class Selection:
+    """Rows of the data to train on: the positive ones first, in both sets.
+
+    Attributes
+    ----------
+    train, validation
+        int64 indices of rows.
+    train_labels, validation_labels
+        bool, True where the score is high.
+    chosen
+        Samples on each side before the split (on the smaller side, for labels).
+    threshold
+        The score that halves the range, by which the remaining samples are judged.
+    invalid
+        Samples left out because of their value.
+    """
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    validation: np.ndarray
+    validation_labels: np.ndarray
+    chosen: int
+    threshold: float
+    invalid: int
+
+
+def select_samples(
+    scores: np.ndarray,
+    chosen_num_or_ratio: float = 2000,
+    split_ratio: float = 0.7,
+    invalid_value: float | None = None,
+    seed: int = 0,
+) -> Selection:
+    """Choose the samples of highest and of lowest score, and split each side into training and validation.
+
+    Parameters
+    ----------
+    scores
+        [N]. Scores of two values are labels: rows are drawn from each side.
+    chosen_num_or_ratio
+        Samples per side, or, up to 1, their share of all; at most half of all.
+    split_ratio
+        Share of the chosen samples that is trained on.
+    invalid_value
+        Samples of this score are left out.
+    seed
+        Of numpy's legacy generator, which shuffles the positive, then the negative side.
+
+    Raises
+    ------
+    HiganError
+        Scores that are not finite, do not differ, tie between the sides, or are too few.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 1:
+        raise HiganError(f"scores are {list(scores.shape)}; expected one per sample, [N]")
+    if not chosen_num_or_ratio > 0 or not np.isfinite(chosen_num_or_ratio):
+        raise HiganError(f"the number (or ratio) of chosen samples is {chosen_num_or_ratio}; expected more than 0")
+    if not 0 < split_ratio <= 1:
+        raise HiganError(f"the split ratio is {split_ratio}; expected more than 0, at most 1")
+    rows = valid_rows(scores, invalid_value)
+    values = scores if rows is None else scores[rows]
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise HiganError(f"{bad} of {len(values)} scores are not finite; leave them out with --invalid_value")
+    low, high = (values.min(), values.max()) if len(values) else (0, 0)
+    if len(values) < 4:
+        raise HiganError(f"{len(values)} scores are too few; expected 4 at least")
+    if low == high:
+        raise HiganError(f"all {len(values)} scores are {float(low):g}: a single class; expected scores that differ")
+    chosen = int(len(values) * chosen_num_or_ratio) if chosen_num_or_ratio <= 1 else int(chosen_num_or_ratio)
+    random = np.random.RandomState(seed)
+    if ((values == low) | (values == high)).all():
+        positive, negative = np.flatnonzero(values == high), np.flatnonzero(values == low)
+        random.shuffle(positive)
+        random.shuffle(negative)
+        positive, negative = positive[: max(chosen, 2)], negative[: max(chosen, 2)]
+    else:
+        chosen = min(chosen, len(values) // 2)
+        positive, negative = extreme_rows(values, chosen)
+        shared = values[negative].max(initial=low)
+        if chosen and values[positive].min() == shared:
+            raise HiganError(
+                f"the {chosen} highest and the {chosen} lowest scores share the value {float(shared):g}; "
+                "choose fewer samples, or leave that value out with --invalid_value"
+            )
+        random.shuffle(positive)
+        random.shuffle(negative)
+    sizes = [int(len(side) * split_ratio) for side in (positive, negative)]
+    if min(sizes) < 1:
+        raise HiganError(
+            f"{min(len(positive), len(negative))} samples per side leave none to train on; choose more than "
+            f"{chosen_num_or_ratio:g} or a larger split ratio than {split_ratio:g}"
+        )
+    if rows is not None:
+        positive, negative = rows[positive], rows[negative]
+    train = positive[: sizes[0]], negative[: sizes[1]]
+    validation = positive[sizes[0] :], negative[sizes[1] :]
+    return Selection(
+        train=np.concatenate(train),
+        train_labels=np.repeat([True, False], [len(side) for side in train]),
+        validation=np.concatenate(validation),
+        validation_labels=np.repeat([True, False], [len(side) for side in validation]),
+        chosen=min(len(positive), len(negative)),
+        threshold=(float(low) + float(high)) / 2,
+        invalid=len(scores) - len(values),
+    )
+
+
+def train_boundary(
+    codes: np.ndarray,
+    scores: np.ndarray,
+    name: str = "",
+    space: str | None = None,
+    chosen_num_or_ratio: float = 2000,
+    split_ratio: float = 0.7,
+    invalid_value: float | None = None,
+    verbose_test: bool = False,
+    solver: str = "lbfgs",
+    C: float = 1.0,
+    seed: int = 0,
+    bootstrap: int = 0,
+) -> Boundary:
+    """Train the hyperplane that separates samples of high from samples of low score, and return its unit normal.
+
+    Parameters
+    ----------
+    codes
+        [N, D], or [N, L, D] for one boundary per layer; may be memory-mapped.
+    scores
+        [N], one per code; see `select_samples` for it and the options that are not named here.
+    name, space
+        What to call the boundary; its latent space, None for "w" ("wp" if the codes are layer-wise).
+    verbose_test
+        Judge all samples that were not chosen as well.
+    solver
+        "lbfgs", "liblinear" or "libsvm", all with hinge loss (that of "lbfgs" is slightly rounded). "libsvm" gives the
+        paper's boundaries exactly and is slow beyond a few thousand samples; "liblinear" is slow where classes overlap.
+    C
+        Weight of the hinge loss against the margin.
+    bootstrap
+        Number of boundaries to train on resampled training sets, to measure how far the direction turns.
+
+    Returns
+    -------
+    Boundary
+        float32 [1, D] or [1, L, D], of norm 1 in every layer; `info` holds sizes, accuracies and settings.
+
+    Raises
+    ------
+    HiganError
+        Codes and scores of different length, codes of another shape, not finite; and as `select_samples`.
+    """
+    if codes.ndim not in (2, 3) or codes.dtype.kind != "f":
+        raise HiganError(f"codes are {codes.dtype} {list(codes.shape)}; expected float codes [N, D] or [N, L, D]")
+    if len(codes) != len(scores):
+        raise HiganError(f"there are {len(codes)} codes but {len(scores)} scores; give those of the same run")
+    if solver not in SOLVERS:
+        raise HiganError(f"unknown solver {solver!r}; expected one of {', '.join(SOLVERS)}")
+    if not C > 0 or not np.isfinite(C):
+        raise HiganError(f"C is {C}; expected a number above 0")
+    selection = select_samples(scores, chosen_num_or_ratio, split_ratio, invalid_value, seed)
+    train, validation = (
+        take_rows(codes, rows).reshape(len(rows), -1, codes.shape[-1])
+        for rows in (selection.train, selection.validation)
+    )
+    if not np.isfinite(train).all() or not np.isfinite(validation).all():
+        raise HiganError("codes hold values that are not finite; write them again")
+    planes = [
+        fit_hyperplane(train[:, layer], selection.train_labels, solver, C, seed) for layer in range(train.shape[1])
+    ]
+    info: dict[str, Any] = {
+        "samples": len(codes),
+        "invalid": selection.invalid,
+        "chosen_per_side": selection.chosen,
+        "training": count_classes(selection.train_labels),
+        "validation": count_classes(selection.validation_labels),
+        "training_accuracy": accuracy(planes, train, selection.train_labels),
+        "validation_accuracy": accuracy(planes, validation, selection.validation_labels),
+        "split_ratio": split_ratio,
+        "solver": solver,
+        "C": C,
+        "seed": seed,
+    }
+    if verbose_test:
+        info |= judge_remaining(planes, codes, scores, selection, invalid_value)
+    if bootstrap:
+        info["bootstrap"] = bootstrap
+        info["bootstrap_angle"] = bootstrap_angle(train, selection.train_labels, solver, C, seed, bootstrap)
+    direction = np.stack([normal for normal, _ in planes]).reshape(1, *codes.shape[1:]).astype(np.float32)
+    return Boundary(name, direction, space or ("wp" if codes.ndim == 3 else "w"), None, info)
+
+
+def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    """Return several scores as contiguous float32 [N], in one pass over their file."""
+    num = len(scores[names[0]])
+    loaded = {name: np.empty(num, dtype=np.float32) for name in names}
+    for start in range(0, num, BLOCK_ROWS):
+        for name, column in loaded.items():
+            column[start : start + BLOCK_ROWS] = scores[name][start : start + BLOCK_ROWS]
+        release_pages(scores[names[0]])
+    return loaded
+
+
+def valid_rows(scores: np.ndarray, invalid_value: float | None) -> np.ndarray | None:
+    """Return the indices of the valid scores, or None where all are."""
+    if invalid_value is None:
+        return None
+    invalid = np.isnan(scores) if np.isnan(invalid_value) else scores == scores.dtype.type(invalid_value)
+    return np.flatnonzero(~invalid) if invalid.any() else None
+
+
+def extreme_rows(values: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the `num` highest and the `num` lowest values, each in descending order of value."""
+    order = np.argpartition(values, [num - 1, len(values) - num]) if num else np.empty(0, dtype=np.int64)
+    highest, lowest = order[len(values) - num :], order[:num]
+    return tuple(rows[np.argsort(values[rows], kind="stable")[::-1]] for rows in (highest, lowest))  # type: ignore[return-value]
+
+
+def fit_hyperplane(data: np.ndarray, labels: np.ndarray, solver: str, C: float, seed: int) -> Plane:
+    """Return the plane that separates data [N, D] by labels [N] (bool), its normal towards the positive side."""
+    if solver == "libsvm":
+        from sklearn.svm import SVC
+
+        machine = SVC(kernel="linear", C=C).fit(data, labels)
+        normal, offset = machine.coef_[0].astype(np.float64), float(machine.intercept_[0])
+    else:
+        center = data.mean(axis=0, dtype=np.float64).astype(np.float32)
+        fit = fit_liblinear if solver == "liblinear" else fit_lbfgs
+        normal, offset = fit(data - center, labels, C, seed)
+        offset -= float(normal @ center)
+    norm = float(np.linalg.norm(normal))
+    if not norm > 0:
+        raise HiganError("the samples of high and of low score have the same codes; no direction separates them")
+    return normal / norm, offset / norm
+
+
+def fit_liblinear(data: np.ndarray, labels: np.ndarray, C: float, seed: int) -> Plane:
+    """Return normal and offset by coordinate descent in the dual, for centred data: the offset is penalised too."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine = LinearSVC(loss="hinge", C=C, tol=1e-3, random_state=seed).fit(data, labels)
+    return machine.coef_[0].astype(np.float64), float(machine.intercept_[0])
+
+
+def fit_lbfgs(data: np.ndarray, labels: np.ndarray, C: float, _: int) -> Plane:
+    """Return normal and offset by L-BFGS in the primal, on a hinge whose kink is rounded (Chapelle 2007, section 3).
+
+    Where the classes overlap, the dual needs a thousand passes over the data; this needs some fifty at any overlap.
+    """
+    from scipy.optimize import minimize
+
+    scale = float(np.sqrt(np.square(data).sum(axis=1).mean())) or 1.0
+    signed = np.where(labels, 1, -1).astype(np.float32)[:, None] * data.astype(np.float32) / np.float32(scale)
+    signs = np.where(labels, 1, -1).astype(np.float32)
+    weight = C * scale**2
+
+    def objective(plane: np.ndarray, width: float) -> tuple[float, np.ndarray]:
+        short = 1 - signed @ plane[:-1].astype(np.float32) - signs * np.float32(plane[-1])
+        slope = np.clip(short / width, 0, 1)
+        loss = float((slope * (short - width * slope / 2)).sum(dtype=np.float64))
+        gradient = np.append(plane[:-1] - weight * (slope @ signed), -weight * float(slope @ signs))
+        return float(plane[:-1] @ plane[:-1]) / 2 + weight * loss, gradient
+
+    plane = np.zeros(data.shape[1] + 1)
+    for width in ROUNDINGS:
+        options = {"maxiter": 200, "maxfun": 300, "ftol": 1e-7, "gtol": 0.0}
+        plane = minimize(objective, plane, args=(width,), jac=True, method="L-BFGS-B", options=options).x
+    return plane[:-1] / scale, float(plane[-1])
+
+
+def accuracy(planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> float | list[float] | None:
+    """Return the share of samples on their side of the plane, one number per layer where there are several."""
+    if len(labels) == 0:
+        return None
+    sides = [data[:, layer] @ normal + offset > 0 for layer, (normal, offset) in enumerate(planes)]
+    return plain([float((side == labels).mean()) for side in sides])
+
+
+def judge_remaining(
+    planes: list[Plane],
+    codes: np.ndarray,
+    scores: np.ndarray,
+    selection: Selection,
+    invalid_value: float | None,
+) -> dict[str, Any]:
+    """Return the accuracy on all samples that were not chosen, by the score that halves the range."""
+    chosen = np.zeros(len(codes), dtype=bool)
+    chosen[selection.train] = chosen[selection.validation] = True
+    rows = valid_rows(scores, invalid_value)
+    remaining = np.flatnonzero(~chosen) if rows is None else rows[~chosen[rows]]
+    if len(remaining) == 0:
+        return {"remaining": 0, "remaining_accuracy": None}
+    correct = np.zeros(len(planes))
+    for start in range(0, len(remaining), BLOCK_ROWS):
+        block = remaining[start : start + BLOCK_ROWS]
+        data = take_rows(codes, block).reshape(len(block), -1, codes.shape[-1])
+        correct += np.asarray(accuracy(planes, data, scores[block] > selection.threshold)) * len(block)
+    return {"remaining": len(remaining), "remaining_accuracy": plain((correct / len(remaining)).tolist())}
+
+
+def bootstrap_angle(
+    train: np.ndarray, labels: np.ndarray, solver: str, C: float, seed: int, num: int
+) -> float | list[float]:
+    """Return the mean angle, in degrees, between boundaries trained on `num` resampled training sets, per layer."""
+    if num < 2:
+        raise HiganError(f"--bootstrap is {num}; an angle needs at least 2 resampled boundaries")
+    random = np.random.default_rng(seed)
+    sides = np.flatnonzero(labels), np.flatnonzero(~labels)
+    angles = []
+    draws = [np.concatenate([random.choice(side, len(side)) for side in sides]) for _ in range(num)]
+    for layer in range(train.shape[1]):
+        normals = [fit_hyperplane(train[rows, layer], labels[rows], solver, C, seed)[0] for rows in draws]
+        cosines = [np.clip(a @ b, -1, 1) for a, b in itertools.combinations(normals, 2)]
+        angles.append(float(np.degrees(np.arccos(cosines)).mean()))
+    return plain(angles)
+
+
+def count_classes(labels: np.ndarray) -> dict[str, int]:
+    return {"positive": int(labels.sum()), "negative": int((~labels).sum())}
+
+
+def plain(values: list[float]) -> float | list[float]:
+    """Return the only value of a boundary of one layer as itself."""
+    return values[0] if len(values) == 1 else values

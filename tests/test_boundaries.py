@@ -1,0 +1,289 @@
+"""Boundary files, lists, conditioning, and the scores boundaries are trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from analysis_helpers import make_boundary
+from golden_cases import GOLDEN, read_case
+
+from higan.boundaries import (
+    Boundary,
+    check_name,
+    condition,
+    find_name,
+    parse_boundary_list,
+    read_boundary,
+    read_boundary_list,
+    read_scores,
+    take_rows,
+    write_boundary,
+)
+from higan.errors import HiganError
+
+EDITOR, EDITOR_ARRAYS = read_case("editor")
+RELEASED = json.loads((GOLDEN / "released_boundaries.json").read_text())
+LAYERS_OF_RELEASE = (6, 7, 8, 9, 10, 11)
+
+
+@pytest.mark.parametrize("description", RELEASED, ids=lambda description: description["file"])
+def test_released_boundaries_are_read(description: dict[str, Any]) -> None:
+    boundary = read_boundary(GOLDEN / "released_boundaries" / description["file"])
+    assert boundary.space == "w"
+    assert boundary.direction.dtype == np.float32
+    assert list(boundary.direction.shape) == description["boundary_shape"]
+    assert boundary.direction.ravel()[:4] == pytest.approx(description["first4"], abs=1e-7)
+    assert float(boundary.direction.sum(dtype=np.float64)) == pytest.approx(description["sum"], abs=1e-5)
+    recommended = description.get("meta_data", {}).get("manipulate_layers")
+    assert boundary.layers == (LAYERS_OF_RELEASE if recommended == "6-11" else None)
+    assert boundary.name == Path(description["file"]).name.removesuffix("_boundary.npy")
+
+
+def test_a_boundary_survives_writing_and_reading(tmp_path: Path) -> None:
+    for shape, space in (((1, 8), "z"), ((1, 8), "w"), ((1, 3, 8), "wp")):
+        boundary = make_boundary(f"wood_{space}", shape, space)
+        boundary.layers, boundary.info = (1, 2), {"level": "attribute", "validation_accuracy": 0.97}
+        path = write_boundary(boundary, tmp_path)
+        assert path.name == f"wood_{space}_boundary.npy"
+        again = read_boundary(path)
+        assert (again.name, again.space, again.layers) == (boundary.name, space, (1, 2))
+        assert again.direction.tobytes() == boundary.direction.tobytes()
+        assert again.info["level"] == "attribute"
+        write_boundary(again, tmp_path)
+        assert "path" not in json.loads(path.with_suffix(".json").read_text())
+
+
+def test_a_plain_file_needs_no_description(tmp_path: Path) -> None:
+    np.save(tmp_path / "wood_boundary.npy", make_boundary("wood", (1, 8)).direction)
+    boundary = read_boundary(tmp_path / "wood_boundary.npy")
+    assert (boundary.name, boundary.space, boundary.layers) == ("wood", "w", None)
+    assert read_boundary(tmp_path / "wood_boundary.npy", "z").space == "z"
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch owned",)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (np.zeros((1, 8), np.float32), "zero or not finite"),
+        (np.full((1, 8), np.nan, np.float32), "zero or not finite"),
+        (np.ones((2, 8), np.float32), "[2, 8]"),
+        (np.ones(8, np.float32), "[8]"),
+        (np.ones((1, 0), np.float32), "[1, 0]"),
+        (np.ones((1, 8), np.int64), "int64"),
+        (np.array({"boundary": [1, 2]}, dtype=object), "without an array"),
+        (np.array([1, 2], dtype=object), "Python objects [2]"),
+        (np.array(3, dtype=object), "no dictionary"),
+        (np.array(Attack(), dtype=object), "nothing was run"),
+        (b"", "not a .npy file"),
+        (b"not numpy at all", "not a .npy file"),
+    ],
+)
+def test_files_that_are_no_boundary(tmp_path: Path, content: Any, expected: str) -> None:
+    path = tmp_path / "x_boundary.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content, allow_pickle=True)
+    with pytest.raises(HiganError, match=expected.replace("[", r"\[")) as caught:
+        read_boundary(path)
+    assert str(path) in str(caught.value)
+    assert not Path("owned").exists()
+
+
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+    path = write_boundary(make_boundary("wood", (1, 64)), tmp_path)
+    whole = path.read_bytes()
+    for size in (1, 60, 130, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(HiganError):
+            read_boundary(path)
+    path.unlink()
+    with pytest.raises(HiganError, match="not there"):
+        read_boundary(path)
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        ("[]", "expected an object"),
+        ("{", "not readable JSON"),
+        ('{"space": "q"}', "expected one of z, w, wp"),
+        ('{"space": 3}', "expected text"),
+        ('{"layers": "6-11"}', "expected a list of layers"),
+        ('{"layers": [-1]}', "expected a list of layers"),
+        ('{"layers": [true]}', "expected a list of layers"),
+        ('{"space": "z"}', "asked for"),
+        ('{"space": "wp"}', "asked for"),
+    ],
+)
+def test_descriptions_that_do_not_fit(tmp_path: Path, description: str, expected: str) -> None:
+    path = write_boundary(make_boundary("wood", (1, 8)), tmp_path)
+    path.with_suffix(".json").write_text(description)
+    with pytest.raises(HiganError, match=expected):
+        read_boundary(path, "w")
+
+
+def test_the_space_has_to_fit_the_shape(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((1, 8), np.float32))
+    np.save(tmp_path / "b.npy", np.ones((1, 3, 8), np.float32))
+    with pytest.raises(HiganError, match=r"space wp is \[1, L, D\]"):
+        read_boundary(tmp_path / "a.npy", "wp")
+    with pytest.raises(HiganError, match=r"space w is \[1, D\]"):
+        read_boundary(tmp_path / "b.npy", "w")
+
+
+def test_lists_of_the_reference() -> None:
+    for case in EDITOR["boundary_list"]:
+        if "result" in case:
+            found = [[line.name, line.space, line.path] for line in parse_boundary_list(case["text"])]
+            assert found == case["result"]
+    with pytest.raises(HiganError, match="line 1"):
+        parse_boundary_list("(a, w, q): x.npy\n")
+
+
+def test_lists_may_hold_more_than_the_reference_took() -> None:
+    text = (
+        "# comment\n\n  \t\n(a, w): x y: z.npy\r\n (b, W) :C:/x.npy layers=2-3,5 distance=-1.5\n"
+        " DISABLE(a, w): gone.npy\n(c, wp): a layers=x.npy\n(d, w+): d.npy  distance=2   layers=upper\n"
+    )
+    assert [tuple(vars(line).values()) for line in parse_boundary_list(text)] == [
+        ("a", "w", "x y: z.npy", None, None, 4),
+        ("b", "w", "C:/x.npy", "2-3,5", -1.5, 5),
+        ("c", "wp", "a", "x.npy", None, 7),
+        ("d", "wp", "d.npy", "upper", 2.0, 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a, w: x.npy", "expected `(name, space): path`"),
+        ("(a w): x.npy", "expected `(name, space): path`"),
+        ("(a, w) x.npy", "expected `(name, space): path`"),
+        ("(a, w):", "expected `(name, space): path`"),
+        ("(, w): x.npy", "expected `(name, space): path`"),
+        ("(a, v): x.npy", "is no latent space"),
+        ("(../a, w): x.npy", "part of a file's name"),
+        ("(a, w): x.npy distance=far", "expected a number"),
+        ("(a, w): x.npy distance=nan", "expected a finite number"),
+    ],
+)
+def test_malformed_lines_are_named(line: str, expected: str) -> None:
+    with pytest.raises(HiganError) as caught:
+        parse_boundary_list(f"# first\n\n{line}\n", "list.txt")
+    assert expected in str(caught.value)
+    assert "list.txt, line 3" in str(caught.value)
+
+
+def test_lists_of_nothing_are_refused(tmp_path: Path) -> None:
+    for text in ("", "\n\n", "# a\nDISABLE(a, w): x\n"):
+        with pytest.raises(HiganError, match="names no boundary"):
+            parse_boundary_list(text)
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x01\x80")
+    with pytest.raises(HiganError, match="not text"):
+        read_boundary_list(tmp_path / "binary.txt")
+    with pytest.raises(HiganError, match="cannot be read"):
+        read_boundary_list(tmp_path / "none.txt")
+
+
+def test_reading_a_list(tmp_path: Path) -> None:
+    folder = tmp_path / "my boundaries: new"
+    write_boundary(make_boundary("wood", (1, 8)), folder)
+    path = tmp_path / "list.txt"
+    path.write_text("(wood, w): my boundaries: new/wood_boundary.npy layers=2-3 distance=1.5\n")
+    (entry,) = read_boundary_list(path, 6)
+    assert (entry.boundary.name, entry.layers, entry.distance) == ("wood", (2, 3), 1.5)
+    path.write_text("\n(wood, w): my boundaries: new/wood_boundary.npy layers=2-9\n")
+    with pytest.raises(HiganError, match="line 2: layer 9 is outside"):
+        read_boundary_list(path, 6)
+    path.write_text("(wood, w): nowhere.npy\n")
+    with pytest.raises(HiganError, match=r"line 1: boundary nowhere.npy is not there"):
+        read_boundary_list(path, 6)
+
+
+def test_conditioning_gives_the_numbers_of_the_reference() -> None:
+    primal, first, second = (Boundary(name, EDITOR_ARRAYS[name]) for name in ("primal", "cond1", "cond2"))
+    for key, others in (("project_0", []), ("project_1", [first]), ("project_2", [first, second])):
+        assert condition(primal, others).direction == pytest.approx(EDITOR_ARRAYS[key], abs=1e-6)
+
+
+def test_conditioning_on_any_number() -> None:
+    others = [make_boundary(f"other{index}", (1, 32)) for index in range(9)]
+    result = condition(make_boundary("wood", (1, 32)), others)
+    assert np.linalg.norm(result.direction) == pytest.approx(1, abs=1e-6)
+    for other in others:
+        assert abs(float((result.direction * other.direction).sum())) < 1e-6
+    assert result.info["conditioned_on"] == [other.name for other in others]
+
+
+def test_conditioning_layer_by_layer() -> None:
+    boundary = make_boundary("wood", (1, 3, 16), "wp")
+    others = [make_boundary("view", (1, 16)), make_boundary("light", (1, 3, 16), "wp")]
+    result = condition(boundary, others)
+    for layer in range(3):
+        for other in others:
+            against = other.direction[0] if other.direction.ndim == 2 else other.direction[0, layer]
+            assert abs(float((result.direction[0, layer] * against).sum())) < 1e-6
+    norms = [np.linalg.norm(part.direction, axis=2) for part in (result, boundary)]
+    assert norms[0] == pytest.approx(norms[1], abs=1e-6)
+
+
+def test_conditioning_that_cannot_be() -> None:
+    wood, view = make_boundary("wood", (1, 8)), make_boundary("view", (1, 8))
+    both = Boundary("both", (wood.direction + view.direction) / np.linalg.norm(wood.direction + view.direction))
+    with pytest.raises(HiganError, match="in the span of wood, view"):
+        condition(both, [wood, view])
+    with pytest.raises(HiganError, match="same space and model"):
+        condition(wood, [make_boundary("long", (1, 9))])
+    with pytest.raises(HiganError, match="same space and model"):
+        condition(wood, [make_boundary("deep", (1, 3, 8), "wp")])
+
+
+def test_scores_in_every_form(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((10, 2)).astype(np.float32)
+    structured = np.rec.fromarrays(values.T, names="wood,view")
+    by_index = {"score": values, "name_to_idx": {"wood": 0, "view": 1}, "idx_to_name": {0: "wood", 1: "view"}}
+    for content in (structured, by_index, {"wood": values[:, 0], "view": values[:, 1].astype(np.float64)}):
+        np.save(tmp_path / "scores.npy", content, allow_pickle=True)
+        scores = read_scores(tmp_path / "scores.npy")
+        assert list(scores) == ["wood", "view"]
+        assert (scores["view"] == values[:, 1]).all()
+    for plain in (values[:, 0], values[:, :1]):
+        np.save(tmp_path / "scores.npy", plain)
+        assert (read_scores(tmp_path / "scores.npy")[""] == values[:, 0]).all()
+    for content in (values, {"name_to_idx": {"wood": 0}}, {"score": values, "name_to_idx": {"wood": 7}}, Attack()):
+        np.save(tmp_path / "scores.npy", content, allow_pickle=True)
+        with pytest.raises(HiganError, match=r"scores\.npy"):
+            read_scores(tmp_path / "scores.npy")
+
+
+def test_scores_of_many_names(tmp_path: Path) -> None:
+    names = [f"category_{index:03d}_with_a_long_name" for index in range(467)]
+    np.save(tmp_path / "scores.npy", np.zeros(5, dtype=[(name, "<f4") for name in names]))
+    assert list(read_scores(tmp_path / "scores.npy")) == names
+
+
+def test_rows_of_a_memory_map(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).random((5000, 3, 4)).astype(np.float32)
+    np.save(tmp_path / "w.npy", data)
+    rows = np.random.default_rng(1).permutation(5000)[:3000]
+    assert (take_rows(np.load(tmp_path / "w.npy", mmap_mode="r"), rows) == data[rows]).all()
+    assert (take_rows(data, rows) == data[rows]).all()
+
+
+def test_names() -> None:
+    names = ["indoor_lighting", "natural_light", "wood"]
+    assert find_name("wood", names, "score", "x") == "wood"
+    with pytest.raises(HiganError, match="nearest: indoor_lighting"):
+        find_name("indoor_lightning", names, "score", "x")
+    with pytest.raises(HiganError, match="there are indoor_lighting, natural_light, wood"):
+        find_name("zzz", names, "score", "x")
+    for name in ("", "a/b", "..", "a\nb", "x" * 151, "a\\b", "c:d"):
+        with pytest.raises(HiganError, match="file's name"):
+            check_name(name)

@@ -1,0 +1,216 @@
+"""Boundaries from scores: the reference's samples and directions, and train_boundary.py."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from analysis_helpers import assert_refused, run
+from golden_cases import read_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from higan.boundaries import read_boundary, read_scores
+from higan.boundary_training import SOLVERS, load_columns, select_samples, train_boundary
+from higan.errors import HiganError
+
+CASE, ARRAYS = read_case("boundary")
+GENERATOR = np.random.default_rng([CASE["seed"], zlib.crc32(b"boundary_data")])
+DATA = GENERATOR.standard_normal((2000, 64)).astype(np.float32)
+COSINE = {"libsvm": 0.9999, "liblinear": 0.99, "lbfgs": 0.999}
+
+
+@pytest.mark.parametrize("settings", CASE["runs"], ids=lambda settings: f"run{settings['id']}")
+def test_the_reference_s_samples_and_directions(settings: dict[str, Any]) -> None:
+    assert DATA[0, :8].tolist() == CASE["data_first_row_first8"]
+    run = f"run{settings['id']}"
+    options = settings["chosen_num_or_ratio"], settings["split_ratio"], None, settings["numpy_legacy_seed"]
+    selection = select_samples(ARRAYS["scores"], *options)
+    assert selection.train.tolist() == ARRAYS[f"{run}_train_index"].tolist()
+    assert selection.train_labels.tolist() == ARRAYS[f"{run}_train_label"].tolist()
+    assert selection.validation.tolist() == ARRAYS[f"{run}_val_index"].tolist()
+    assert selection.validation_labels.tolist() == ARRAYS[f"{run}_val_label"].tolist()
+    for solver in SOLVERS:
+        boundary = train_boundary(
+            DATA,
+            ARRAYS["scores"],
+            chosen_num_or_ratio=options[0],
+            split_ratio=options[1],
+            seed=options[3],
+            solver=solver,
+        )
+        assert float((boundary.direction * ARRAYS[f"{run}_boundary"]).sum()) >= COSINE[solver]
+        assert np.linalg.norm(boundary.direction) == pytest.approx(1, abs=1e-6)
+        expected = pytest.approx(settings["validation_accuracy"], abs=0 if solver == "libsvm" else 0.03)
+        assert boundary.info["validation_accuracy"] == expected
+
+
+def test_labels_in_place_of_scores() -> None:
+    labels = ARRAYS["scores"][:200] > 0
+    seed = CASE["runs"][0]["numpy_legacy_seed"]
+    boundary = train_boundary(DATA[:200], labels, chosen_num_or_ratio=200, seed=seed, solver="libsvm")
+    assert float((boundary.direction * ARRAYS["labels_run_boundary"]).sum()) >= 0.9999
+    assert f"{boundary.info['validation_accuracy'] * 61:.0f} / 61" in CASE["labels_run"]["log"][0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(4, 300), st.floats(0.01, 400), st.floats(0.4, 1), st.integers(0, 5))
+def test_selected_samples_are_the_extreme_ones(num: int, chosen: float, split: float, seed: int) -> None:
+    scores = np.random.default_rng(seed).permutation(num).astype(np.float32)
+    try:
+        selection = select_samples(scores, chosen, split, None, seed)
+    except HiganError as error:
+        assert "none to train on" in str(error)
+        return
+    rows = np.concatenate([selection.train, selection.validation])
+    labels = np.concatenate([selection.train_labels, selection.validation_labels])
+    assert sorted(scores[rows[labels]]) == list(range(num - selection.chosen, num))
+    assert sorted(scores[rows[~labels]]) == list(range(selection.chosen))
+
+
+def test_invalid_samples_are_left_out() -> None:
+    scores = ARRAYS["scores"].copy()
+    plain = select_samples(scores[100:], 200, 0.7, None, 3)
+    for invalid in (-1.0, float("nan")):
+        scores[:100] = invalid
+        selection = select_samples(scores, 200, 0.7, invalid, 3)
+        assert selection.invalid == 100
+        assert (selection.train == plain.train + 100).all()
+
+
+def test_a_direction_per_layer() -> None:
+    codes = np.stack([DATA, DATA[::-1], DATA[:, ::-1]], axis=1)
+    boundary = train_boundary(codes, ARRAYS["scores"], "wood", chosen_num_or_ratio=300, verbose_test=True, bootstrap=3)
+    assert boundary.space == "wp"
+    assert boundary.direction.shape == (1, 3, 64)
+    assert np.linalg.norm(boundary.direction, axis=2) == pytest.approx(1, abs=1e-6)
+    alone = train_boundary(DATA, ARRAYS["scores"], chosen_num_or_ratio=300)
+    assert boundary.direction[:, 0] == pytest.approx(alone.direction, abs=1e-6)
+    remaining, angles = boundary.info["remaining_accuracy"], boundary.info["bootstrap_angle"]
+    assert remaining[0] > 0.7 > remaining[1]
+    assert angles[0] < 45 < angles[1], "codes that do not belong to the scores give no stable direction"
+
+
+def test_remaining_samples_are_judged() -> None:
+    boundary = train_boundary(DATA, ARRAYS["scores"], chosen_num_or_ratio=400, verbose_test=True)
+    assert boundary.info["remaining"] == 1200
+    assert 0.6 < boundary.info["remaining_accuracy"] < 0.95
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"scores": np.full(2000, np.nan, np.float32)}, "2000 of 2000 scores are not finite"),
+        ({"scores": np.ones(2000)}, "a single class"),
+        ({"scores": ARRAYS["scores"][:1999]}, "2000 codes but 1999 scores"),
+        ({"scores": np.r_[np.zeros(1000), np.linspace(0, 1, 1000)]}, "share the value 0"),
+        ({"codes": DATA[:3], "scores": ARRAYS["scores"][:3]}, "3 scores are too few"),
+        ({"chosen_num_or_ratio": 1.5}, "leave none to train on"),
+        ({"chosen_num_or_ratio": -1}, "expected more than 0"),
+        ({"chosen_num_or_ratio": float("nan")}, "expected more than 0"),
+        ({"split_ratio": 0}, "split ratio is 0"),
+        ({"split_ratio": 1.1}, "split ratio is 1.1"),
+        ({"codes": DATA[:, 0]}, "expected float codes"),
+        ({"codes": np.zeros((2000, 4), int)}, "expected float codes"),
+        ({"codes": np.full((2000, 4), np.inf, np.float32)}, "not finite"),
+        ({"codes": np.ones((2000, 4), np.float32)}, "no direction separates"),
+        ({"solver": "magic"}, "unknown solver 'magic'"),
+        ({"C": 0}, "C is 0"),
+    ],
+)
+def test_what_cannot_be_trained_on(change: dict[str, Any], expected: str) -> None:
+    arguments: dict[str, Any] = {"codes": DATA, "scores": ARRAYS["scores"], "chosen_num_or_ratio": 1000} | change
+    with pytest.raises(HiganError, match=expected):
+        train_boundary(**arguments)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """w.npy [2000, 64] and attribute.npy with the scores wood, view (the opposite) and constant."""
+    scores = np.zeros(2000, dtype=[("wood", "<f4"), ("view", "<f4"), ("constant", "<f4")])
+    scores["wood"], scores["view"] = ARRAYS["scores"], -ARRAYS["scores"] + 0.5 * DATA[:, 5]
+    np.save(tmp_path / "w.npy", DATA)
+    np.save(tmp_path / "attribute.npy", scores)
+    np.save(tmp_path / "plain.npy", ARRAYS["scores"])
+    return tmp_path
+
+
+def test_script(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = source / "w.npy", source / "attribute.npy"
+    out = source / "out"
+    assert run("train_boundary", *files, "--score_name", "wood", "-o", out, "-N", 0.1, "-r", 0.8, "-T", "linear", "-V",
+               "--seed", 5, "--C", 0.5, "--solver", "liblinear", "--bootstrap", 2) == 0  # fmt: skip
+    boundary = read_boundary(out / "wood_boundary.npy")
+    assert boundary.direction.dtype == np.float32
+    description = json.loads((out / "wood_boundary.json").read_text())
+    expected = {
+        "space": "w",
+        "samples": 2000,
+        "chosen_per_side": 200,
+        "training": {"positive": 160, "negative": 160},
+        "remaining": 1600,
+        "solver": "liblinear",
+        "C": 0.5,
+        "seed": 5,
+        "data_path": str(files[0]),
+    }
+    assert {key: description[key] for key in expected} == expected
+    assert {"training_accuracy", "validation_accuracy", "remaining_accuracy", "bootstrap_angle"} < set(description)
+    assert "validation accuracy" in (out / "wood_boundary.log").read_text()
+
+    others = "--condition", "view", out / "wood_boundary.npy"
+    assert run("train_boundary", *files, "--score_name", "wood", "view", "-o", out, "--save_name", "w", "--jobs", 2,
+               "-N", 500, "--logfile_name", "log.txt", *others) == 0  # fmt: skip
+    conditioned, view = read_boundary(out / "wood_w.npy"), read_boundary(out / "view_w.npy")
+    assert conditioned.info["conditioned_on"] == ["view"]
+    assert view.info["conditioned_on"] == ["wood"]
+    assert abs(float((view.direction * boundary.direction).sum())) < 1e-6
+    assert (out / "log.txt").is_file()
+
+    assert run("train_boundary", source / "w.npy", source / "plain.npy", "-o", out, "-N", 500) == 0
+    plain = read_boundary(out / "boundary.npy").direction
+    capsys.readouterr()
+    assert run("train_boundary", *files, "--score_name", "all", "-o", source / "all", "-N", 500, "--jobs", 2) == 0
+    assert "constant is left out" in capsys.readouterr().out
+    assert sorted(path.name for path in (source / "all").glob("*.npy")) == ["view_boundary.npy", "wood_boundary.npy"]
+    assert (read_boundary(source / "all" / "wood_boundary.npy").direction == plain).all()
+
+
+def test_script_refuses(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codes, scores = source / "w.npy", source / "attribute.npy"
+    np.save(source / "short.npy", np.load(scores)[:100])
+    np.save(source / "nan.npy", np.full(2000, np.nan))
+    np.save(source / "few.npy", DATA[:2])
+    np.save(source / "two.npy", np.load(scores)[:2])
+    name, out = ("--score_name", "wood"), ("-o", source / "out")
+
+    def refused(expected: str, *arguments: object) -> None:
+        assert_refused(capsys, expected, "train_boundary", *arguments, *out)
+
+    refused("nearest: wood", codes, scores, "--score_name", "wooden")
+    refused("choose with --score_name", codes, scores)
+    refused("a single class", codes, scores, "--score_name", "constant")
+    refused("2000 codes but 100 scores", codes, source / "short.npy", *name)
+    refused("not finite", codes, source / "nan.npy")
+    refused("too few", source / "few.npy", source / "two.npy", *name)
+    refused("there is no file", source / "none.npy", scores, *name)
+    refused("cannot be read", codes, source / "none.npy", *name)
+    refused("expected float codes", scores, scores, *name)
+    refused("--bootstrap", codes, scores, *name, "--bootstrap", 1)
+    refused("--jobs", codes, scores, *name, "--jobs", 0)
+    refused("nearest: view", codes, scores, *name, "--condition", "views")
+    refused("part of a file's name", codes, scores, *name, "--save_name", "../x")
+    refused("more than 0", codes, scores, *name, "-N", 0)
+    (source / "file").write_text("")
+    assert_refused(capsys, "cannot write", "train_boundary", codes, scores, *name, "-o", source / "file" / "folder")
+
+
+def test_columns_are_loaded_together(source: Path) -> None:
+    scores = read_scores(source / "attribute.npy")
+    loaded = load_columns(scores, ["view", "wood"])
+    assert loaded["wood"].flags.c_contiguous
+    assert (loaded["wood"] == ARRAYS["scores"]).all()
