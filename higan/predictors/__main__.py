@@ -1,0 +1,28 @@
+"""Lists the predictors, what they score, and which of their files are missing: `python -m higan.predictors`."""
+
+from __future__ import annotations
+
+from higan.errors import HiganError, run_script
+from higan.predictors import NAMES, load_predictor
+
+
+def main() -> None:
+    """Print one paragraph per predictor."""
+    for name in NAMES:
+        try:
+            predictor = load_predictor(name, device="cpu")
+        except HiganError as error:
+            print(f"{name}\n  not usable: {error}")
+            continue
+        print(name)
+        for group, members in predictor.names.items():
+            print(f"  {group}: {len(members)} scores")
+            for member in members[:40]:
+                print(f"    {member}{f' ({predictor.levels[member]})' if member in predictor.levels else ''}")
+            if len(members) > 40:
+                print(f"    ... and {len(members) - 40} more")
+    print("your own\n  --predictor_name package.module:callable, see higan.predictors.load_predictor")
+
+
+if __name__ == "__main__":
+    run_script(main)

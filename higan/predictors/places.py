@@ -1,0 +1,227 @@
+"""The `scene` predictor: Places365 categories and SUN attributes by the WideResNet-18 variant of Zhou et al. 2017.
+
+Its four files are published by the authors of Places365 (http://places2.csail.mit.edu) and are not part of the project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from higan.checkpoints.unpickling import StoredTensor, read_objects
+from higan.errors import CheckpointError, HiganError
+from higan.generators.zoo import folders
+from higan.predictors.predictor import Predictor
+from higan.runs import read_array
+
+FILES = (
+    "wideresnet18_places365.pth.tar",
+    "W_sceneattribute_wideresnet18.npy",
+    "categories_places365.txt",
+    "labels_sunattribute.txt",
+)
+SIZE = 224
+NUM_CATEGORIES, NUM_ATTRIBUTES, NUM_FEATURES = 365, 102, 512
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIZES = ("pillow", "device")
+CHUNKS = {"cpu": 16, "cuda": 256}  # images at a time: an activation is 64 x 112 x 112
+
+
+class WideResNet(nn.Module):
+    """ResNet-18 without its first pooling, so that the last stage is 14 x 14: [N, 3, 224, 224] -> features, logits.
+
+    Parameters' names are those of the published file.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(64)
+        self.layer1 = nn.Sequential(Block(64, 64, 1), Block(64, 64, 1))
+        self.layer2 = nn.Sequential(Block(64, 128, 2), Block(128, 128, 1))
+        self.layer3 = nn.Sequential(Block(128, 256, 2), Block(256, 256, 1))
+        self.layer4 = nn.Sequential(Block(256, 512, 2), Block(512, 512, 1))
+        self.fc = nn.Linear(NUM_FEATURES, NUM_CATEGORIES)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features [N, 512] of normalised images [N, 3, 224, 224]."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [N, 365] of normalised images [N, 3, 224, 224]."""
+        return self.fc(self.features(x))
+
+    def fold(self) -> WideResNet:
+        """Merge every normalisation into its convolution; the outputs stay the same up to rounding."""
+        self.eval()
+        for module in self.modules():
+            for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
+                if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                    setattr(module, conv, fold_pair(getattr(module, conv), getattr(module, norm)))
+                    setattr(module, norm, nn.Identity())
+            if isinstance(module, Block) and len(module.downsample):
+                module.downsample = nn.Sequential(fold_pair(module.downsample[0], module.downsample[1]))
+        return self
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, added to their input."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2: nn.Module = nn.BatchNorm2d(out_channels)
+        self.downsample = nn.Sequential()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample.append(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False))
+            self.downsample.append(nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        return F.relu(y.add_(self.downsample(x)), inplace=True)
+
+
+def load_places(
+    folder: Path | None = None, resize: str | None = None, device: torch.device | None = None, name: str = "scene"
+) -> Predictor:
+    """Return the predictor with the groups "category" (365 probabilities) and "attribute" (102 responses).
+
+    Parameters
+    ----------
+    folder
+        Where the four files are; default: $HIGAN_MODELS, then models/, or a folder `scene` in them.
+    resize
+        "pillow": as the reference program, exactly (default on the CPU); "device": antialiased on the device, which
+        keeps the images there (default on CUDA).
+
+    Raises
+    ------
+    HiganError
+        Files are missing (says which, and where they belong) or `resize` is unknown.
+    CheckpointError
+        A file is damaged or another one.
+    """
+    device = device or torch.device("cpu")
+    resize = resize or ("device" if device.type == "cuda" else "pillow")
+    if resize not in RESIZES:
+        raise HiganError(f"unknown resize {resize!r}; expected one of {', '.join(RESIZES)}")
+    weights, matrix, categories, attributes = find_places(folder)
+    network = read_network(weights).fold().requires_grad_(False).to(device)
+    responses = torch.from_numpy(read_matrix(matrix)).to(device)
+    names = {
+        "category": read_labels(categories, NUM_CATEGORIES, category_name),
+        "attribute": read_labels(attributes, NUM_ATTRIBUTES, lambda line: line.replace(" ", "_")),
+    }
+    chunk = CHUNKS[device.type]
+
+    def score(images: Tensor) -> dict[str, Tensor]:
+        features = torch.cat([network.features(prepare(part, resize)) for part in images.split(chunk)])
+        return {"category": network.fc(features).softmax(dim=1), "attribute": features @ responses.T}
+
+    digest = hashlib.sha256(weights.read_bytes() + matrix.read_bytes()).hexdigest()
+    return Predictor(name, names, score, device, sha256=f"{digest} {resize}")
+
+
+def find_places(folder: Path | None = None) -> list[Path]:
+    """Return the paths of `FILES`; raise HiganError with those that are missing and where they belong."""
+    places = [folder] if folder else [place / part for place in folders() for part in ("", "scene")]
+    found = {file: place / file for file in FILES for place in reversed(places) if (place / file).is_file()}
+    if missing := [file for file in FILES if file not in found]:
+        raise HiganError(
+            f"the scene predictor needs {', '.join(missing)}: fetch them from the authors of Places365 "
+            f"(http://places2.csail.mit.edu, github.com/CSAILVision/places365) and put them in {places[0]}"
+        )
+    return [found[file] for file in FILES]
+
+
+def prepare(images: Tensor, resize: str) -> Tensor:
+    """Return uint8 images [N, H, W, 3] as the network's input [N, 3, 224, 224], on their device."""
+    if resize == "pillow":
+        from PIL import Image
+
+        originals = [Image.fromarray(image) for image in images.cpu().numpy()]
+        pictures = [original.resize((SIZE, SIZE), Image.Resampling.BILINEAR) for original in originals]
+        images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).to(images.device)
+    x = images.permute(0, 3, 1, 2).float()
+    if resize == "device":
+        x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+        x = x.round_()  # Pillow's result is uint8 as well
+    mean, deviation = (torch.tensor(value, device=x.device)[:, None, None] for value in (MEAN, DEVIATION))
+    return (x / 255 - mean) / deviation
+
+
+def read_network(path: Path) -> WideResNet:
+    """Return the network of the published file ({"state_dict": {"module." + name: tensor}}).
+
+    Negative weights of the classifier are set to 0, as the reference program does: category scores depend on it.
+    """
+    network = WideResNet()
+    state = {key.replace("module.", ""): value for key, value in read_state(path).items()}
+    expected = network.state_dict()
+    needed = {key for key in expected if not key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
+    if missing := sorted(needed - state.keys()):
+        raise CheckpointError(f"{path} lacks {len(missing)} tensors of the scene predictor, {missing[0]} among them")
+    for key, value in expected.items():
+        if key in state and state[key].shape != value.shape:
+            raise CheckpointError(f"{path}: {key} is {list(state[key].shape)}; expected {list(value.shape)}")
+    network.load_state_dict({key: state.get(key, value) for key, value in expected.items()})
+    with torch.no_grad():
+        network.fc.weight.clamp_(min=0)
+    return network
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a training checkpoint's "state_dict", through the allow-list."""
+    try:
+        content = read_objects(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} has no state_dict; expected {FILES[0]} as it is published")
+    return {str(key): value.load() for key, value in state.items() if isinstance(value, StoredTensor)}
+
+
+def read_matrix(path: Path) -> np.ndarray:
+    """Return the responses of the attributes to the features, float32 [102, 512]."""
+    matrix = np.array(read_array(path))
+    if matrix.shape != (NUM_ATTRIBUTES, NUM_FEATURES) or matrix.dtype.kind != "f":
+        raise CheckpointError(
+            f"{path} holds {matrix.dtype} {list(matrix.shape)}; expected floats [{NUM_ATTRIBUTES}, {NUM_FEATURES}]"
+        )
+    return matrix.astype(np.float32)
+
+
+def category_name(line: str) -> str:
+    """Return the name in a line of categories_places365.txt: "/b/basement/storage 12" -> "basement__storage"."""
+    return line.split(" ")[0][3:].replace("/", "__")
+
+
+def read_labels(path: Path, num: int, name: Any) -> list[str]:
+    """Return the names of a text file, `name` of each line; raise CheckpointError unless there are `num`."""
+    try:
+        names = [name(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not a text file ({error})") from None
+    if len(names) != num or len(set(names)) != num or "" in names:
+        raise CheckpointError(f"{path} has {len(set(names) - {''})} different names; expected {num}, one per line")
+    return names
+
+
+def fold_pair(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """Return a convolution that does what `conv` and the batch normalisation after it do."""
+    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+        raise TypeError(f"expected Conv2d and BatchNorm2d, found {type(conv).__name__} and {type(norm).__name__}")
+    return fuse_conv_bn_eval(conv, norm)

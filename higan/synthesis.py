@@ -1,0 +1,208 @@
+"""The first step of the method: codes, styles, images and scores of many samples, streamed into a run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from higan.errors import HiganError
+from higan.generators import Generator, digest
+from higan.generators.layers import to_sphere
+from higan.predictors import Predictor
+from higan.runs import Array, Ranks, Run, StopSignal, check_codes, read_rows
+
+BLOCK_BATCHES = 16  # what a kill costs at most
+MAPPING_BATCH = 1024
+# A CPU's kernels round differently in batches of different sizes, so that there the networks always see this many
+# samples, the same ones together: a sample's bytes then do not depend on its batch. It costs no speed.
+GROUP = 8
+
+
+class Synthesis:
+    """What is computed for every sample, and in which order.
+
+    Parameters
+    ----------
+    generator
+        Makes the codes and images.
+    num
+        How many samples; with `codes_path` their number decides.
+    seed
+        Sample i is z row i of this seed.
+    predictor
+        Scores the images; None: no scores.
+    space, codes_path
+        Latent space of the codes, and their .npy file; without it they are drawn from `seed`, in z.
+    batch_size
+        Samples at a time, rounded up to a multiple of `GROUP`; 0: as the device's memory allows.
+    images, styles, wp
+        Write the images, the style of every layer, wp (which follows from w).
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        num: int,
+        seed: int = 0,
+        predictor: Predictor | None = None,
+        space: str = "z",
+        codes_path: Path | None = None,
+        batch_size: int = 0,
+        images: bool = False,
+        styles: bool = False,
+        wp: bool = False,
+    ) -> None:
+        if space not in generator.spaces:
+            raise HiganError(f"{generator.name} has no space {space!r}; expected {', '.join(generator.spaces)}")
+        if codes_path is None and space != "z":
+            raise HiganError(f"codes of space {space} cannot be drawn; give them with --latent_codes_path")
+        if (styles or wp) and len(generator.spaces) == 1:
+            raise HiganError(f"{generator.name} ({generator.family}) has neither styles nor w+; leave them out")
+        self.generator, self.predictor = generator, predictor
+        self.space, self.codes_path, self.seed = space, codes_path, seed
+        self.images, self.styles, self.wp = images, styles, wp or space == "wp"
+        row = {"z": (generator.z_dim,), "w": (generator.w_dim,), "wp": (generator.num_layers, generator.w_dim)}
+        self.num = check_codes(codes_path, row[space], space) if codes_path else num
+        self.codes_sha256 = digest(codes_path) if codes_path else None
+        self.renders = images or predictor is not None
+        automatic = generator.batch_size if self.renders else MAPPING_BATCH
+        self.batch_size = -(-(batch_size or automatic) // GROUP) * GROUP
+        if batch_size and generator.device.type == "cuda":
+            generator.batch_size = self.batch_size
+
+    @property
+    def block_size(self) -> int:
+        """Rows per block of the run."""
+        return self.batch_size * BLOCK_BATCHES
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the files of the run: {name: what a row is}."""
+        first = self.compute(0, 1, render=False)
+        arrays = {f"{name}.npy": Array(tuple(row.shape[1:]), np.dtype(np.float32)) for name, row in first.items()}
+        for group, names in self.predictor.names.items() if self.predictor else ():
+            arrays[f"{group}.npy"] = Array((), np.dtype([(name, "<f4") for name in names]))
+        return arrays
+
+    def codes(self, start: int, stop: int) -> dict[str, Tensor]:
+        """Return the codes of samples `start` to `stop` in every space that is written, by space."""
+        generator = self.generator
+        if self.codes_path is None:
+            codes = generator.sample(stop - start, self.seed, start)
+        else:
+            codes = torch.from_numpy(read_rows(self.codes_path, start, stop).astype(np.float32))
+            codes = to_sphere(codes) if self.space == "z" else codes
+        results = {self.space: codes}
+        if self.space == "z" and len(generator.spaces) > 1:
+            results["w"] = generator.map(codes)
+        if self.wp and self.space != "wp":
+            results["wp"] = generator.broadcast(results["w"])
+        return results
+
+    def compute(self, start: int, stop: int, render: bool = True) -> dict[str, Tensor]:
+        """Return what there is of samples `start` to `stop`: {file name without .npy, or "images": [N, ...]}."""
+        results = self.codes(start, stop)
+        if self.styles:
+            styles = self.generator.styles(self.entry(results))
+            results |= {f"style{layer:02d}": style for layer, style in enumerate(styles)}
+        if render and self.renders:
+            results |= self.render(self.entry(results))
+        return results
+
+    def pictures(self, num: int) -> Iterator[np.ndarray]:
+        """Yield the images of the first `num` samples, uint8 [H, W, 3]."""
+        for start in range(0, num, self.generator.batch_size):
+            codes = self.entry(self.codes(start, min(start + self.generator.batch_size, num)))
+            yield from self.generator.synthesize(codes, self.generator.spaces[-1]).cpu().numpy()
+
+    def entry(self, codes: dict[str, Tensor]) -> Tensor:
+        """Return what synthesis starts from, wp (PGGAN: z), of what `codes` returns."""
+        if len(self.generator.spaces) == 1:
+            return codes["z"]
+        return codes["wp"] if "wp" in codes else self.generator.broadcast(codes["w"])
+
+    def render(self, codes: Tensor) -> dict[str, Tensor]:
+        """Return "images" of wp (PGGAN: z) and the scores of each group."""
+        num = len(codes)
+        codes = torch.cat([codes, codes[-1:].expand(-num % GROUP, *codes.shape[1:])])
+        size = GROUP if self.generator.device.type == "cpu" else len(codes)
+        parts = [self.render_group(group) for group in codes.split(size)]
+        return {name: torch.cat([part[name] for part in parts])[:num] for name in parts[0]}
+
+    def render_group(self, codes: Tensor) -> dict[str, Tensor]:
+        """Return what `render` does, of codes that the networks see at once."""
+        images = self.generator.synthesize(codes, self.generator.spaces[-1])
+        results = {"images": images} if self.images else {}
+        return results | (self.predictor.predict(images) if self.predictor is not None else {})
+
+    def write(self, run: Run, start: int, results: dict[str, np.ndarray]) -> None:
+        """Hand what `compute` returned for the samples from `start` on to the run."""
+        for name, values in results.items():
+            if name == "images":
+                run.write_images(start, values)
+            else:
+                run.write(f"{name}.npy", start, values)
+
+
+def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) -> None:
+    """Compute `blocks` of a run, shared among the ranks, with a progress bar in rank 0 where there is a terminal.
+
+    Parameters
+    ----------
+    blocks
+        From `Run.begin`, the same in every rank.
+
+    Raises
+    ------
+    HiganError
+        The disk is full, or another rank has died. What was done counts; the same call goes on.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM came; the block under way was finished first.
+    """
+    from tqdm import tqdm
+
+    total = sum(len(run.rows(block)) for block in blocks)
+    silent = ranks.rank > 0 or not sys.stderr.isatty()
+    with StopSignal() as stop, tqdm(total=run.num, initial=run.num - total, unit="img", disable=silent) as bar:
+        collect: Callable[[], dict[str, np.ndarray]] | None = None
+        shown = 0
+        while not stop.received and (number := ranks.next()) < len(blocks):
+            rows, begun = run.rows(blocks[number]), 0
+            for start in range(rows.start, rows.stop, synthesis.batch_size):
+                end = min(start + synthesis.batch_size, rows.stop)
+                following = to_host(synthesis.compute(start, end))
+                if collect is not None:
+                    synthesis.write(run, begun, collect())
+                collect, begun = following, start
+                # the other ranks are taken to be as far in their blocks as this one
+                reached = max(0, number - ranks.size + 1) * run.block_size + (end - rows.start) * ranks.size
+                bar.update(max(0, min(reached, total) - shown))
+                shown = max(shown, min(reached, total))
+            if collect is not None:
+                synthesis.write(run, begun, collect())
+                collect = None
+            run.finish(blocks[number])
+        run.drain()
+    if stop.received:
+        raise KeyboardInterrupt
+
+
+def to_host(tensors: dict[str, Tensor]) -> Callable[[], dict[str, np.ndarray]]:
+    """Start copying tensors to the CPU and return what waits for the copies, so that a GPU never waits for the disk."""
+    if not any(tensor.is_cuda for tensor in tensors.values()):
+        return lambda: {name: tensor.numpy() for name, tensor in tensors.items()}
+    copies = {}
+    for name, tensor in tensors.items():
+        copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+
+    def collect() -> dict[str, np.ndarray]:
+        event.synchronize()
+        return {name: copy.numpy() for name, copy in copies.items()}
+
+    return collect

@@ -1,0 +1,130 @@
+"""Parity of the scene predictor with numbers of the paper's program; see tests/golden/README.md for the weight rule."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from higan import load_predictor
+from higan.errors import CheckpointError, HiganError
+from higan.predictors.places import FILES, find_places, load_places, prepare
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASE: dict[str, Any] = json.loads((GOLDEN / "scene_predictor.json").read_text())
+EXPECTED = np.load(GOLDEN / "scene_predictor.npz", allow_pickle=False)
+
+
+def weight(key: str, shape: list[int]) -> np.ndarray:
+    """Return the rule's value of a state-dict key of the scene family."""
+    generator = np.random.default_rng([CASE["seed"], zlib.crc32(key.encode())])
+    values = np.asarray(generator.standard_normal(tuple(shape))).astype(np.float32)
+    last = key.rpartition(".")[2]
+    if last == "running_var":
+        return np.abs(values) * np.float32(0.5) + np.float32(0.5)
+    if last in ("running_mean", "bias"):
+        return np.float32(0.1) * values
+    if values.ndim == 1:
+        return np.float32(1) + np.float32(0.1) * values
+    if key == "fc.weight":
+        return np.float32(0.002) * values
+    return values * np.float32(np.sqrt(2.0 / np.prod(shape[1:])))
+
+
+def make_image(index: int) -> np.ndarray:
+    """Return image `index` of the case, uint8 [256, 256, 3]."""
+    y, x, c = np.ogrid[:256, :256, :3]
+    value = x * (2 + c + index) + y * (3 - c + 2 * index) + (x * y) // (32 + 16 * index) + 40 * c * index
+    return ((value + 9 * (CASE["seed"] % 7)) % 256).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four files as they are published, in the form of before PyTorch 0.4.1."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("scene")
+    state = {
+        f"module.{key}": torch.from_numpy(weight(key, shape))
+        for key, shape, _ in CASE["state_dict"]
+        if not key.endswith("num_batches_tracked")
+    }
+    checkpoint = {"arch": "wideresnet18", "epoch": 90, "state_dict": state}
+    torch.save(checkpoint, folder / FILES[0], _use_new_zipfile_serialization=False)
+    values = np.random.default_rng([CASE["seed"], zlib.crc32(b"W_attribute")]).standard_normal((102, 512))
+    np.save(folder / FILES[1], np.float32(0.001) * values.astype(np.float32))
+    (folder / FILES[2]).write_text("".join(f"/c/category{index}/indoor {index}\n" for index in range(365)))
+    (folder / FILES[3]).write_text("".join(f"attribute {index}\n" for index in range(102)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    images = np.stack([make_image(0), make_image(1)])
+    np.testing.assert_array_equal(images[:, :8, :8], EXPECTED["image_corner"])
+    return torch.from_numpy(images)
+
+
+def test_input_equals_the_reference(images: torch.Tensor) -> None:
+    x = prepare(images, "pillow")
+    np.testing.assert_allclose(x[:, :, :8, :8], EXPECTED["input_tensor_corner"], atol=1e-6)
+    np.testing.assert_allclose(x.mean(dim=(2, 3)), EXPECTED["input_tensor_mean_per_channel"], atol=1e-5)
+
+
+def test_scores_equal_the_reference(files: Path, images: torch.Tensor) -> None:
+    # float32 rounding: a float64 run differs by 2e-7 and 1.5e-6 from the stored numbers
+    scores = load_places(files).predict(images)
+    np.testing.assert_allclose(scores["category"], EXPECTED["category"], atol=1e-5)
+    np.testing.assert_allclose(scores["attribute"], EXPECTED["attribute"], atol=1e-4)
+
+
+def test_resize_on_the_device_is_near(files: Path, images: torch.Tensor) -> None:
+    # both resize antialiased with a triangle filter; Pillow computes in fixed point and rounds between its two passes
+    scores = load_places(files, resize="device").predict(images)
+    np.testing.assert_allclose(scores["category"], EXPECTED["category"], atol=1e-3)
+    np.testing.assert_allclose(scores["attribute"], EXPECTED["attribute"], atol=2e-2)
+
+
+def test_names(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIGAN_MODELS", str(files))
+    predictor = load_predictor("scene", device="cpu")
+    assert predictor.names["category"][3] == "category3__indoor" and predictor.names["attribute"][7] == "attribute_7"
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / FILES[2]).write_text("")
+    with pytest.raises(HiganError) as error:
+        find_places(tmp_path)
+    message = str(error.value)
+    assert FILES[0] in message and FILES[3] in message and FILES[2] not in message and str(tmp_path) in message
+
+
+def test_damaged_files_are_refused(files: Path, tmp_path: Path) -> None:
+    for file in FILES:
+        (tmp_path / file).symlink_to(files / file)
+
+    def replace(file: str, content: bytes) -> None:
+        (tmp_path / file).unlink()
+        (tmp_path / file).write_bytes(content)
+
+    replace(FILES[3], b"one\ntwo\n")
+    with pytest.raises(CheckpointError, match="2 different names; expected 102"):
+        load_places(tmp_path)
+    replace(FILES[3], b"\xff\xfe\x00")
+    with pytest.raises(CheckpointError, match="not a text file"):
+        load_places(tmp_path)
+    np.save(tmp_path / "matrix.npy", np.zeros((102, 511), np.float32))
+    replace(FILES[1], (tmp_path / "matrix.npy").read_bytes())
+    with pytest.raises(CheckpointError, match=r"expected floats \[102, 512\]"):
+        load_places(tmp_path)
+    torch.save({"state_dict": {"module.fc.bias": torch.zeros(365)}}, tmp_path / "weights")
+    replace(FILES[0], (tmp_path / "weights").read_bytes())
+    with pytest.raises(CheckpointError, match="lacks"):
+        load_places(tmp_path)
+    replace(FILES[0], b"not weights")
+    with pytest.raises(CheckpointError, match=FILES[0]):
+        load_places(tmp_path)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from higan import load_predictor
+from higan.errors import HiganError
+from higan.predictors import Predictor
+from higan.predictors.__main__ import main
+
+IMAGES = torch.arange(2 * 4 * 4 * 3, dtype=torch.uint8).reshape(2, 4, 4, 3)
+CPU = torch.device("cpu")
+
+
+def make(names: Any = None, score: Callable[[Tensor], Any] | None = None, **settings: Any) -> Predictor:
+    def means(images: Tensor) -> dict[str, Tensor]:
+        return {"attribute": images.double().mean(dim=(1, 2))}
+
+    names = {"attribute": ["red", "green", "blue"]} if names is None else names
+    return Predictor("test", names, score or means, CPU, **settings)
+
+
+def test_scores_are_named_float32() -> None:
+    scores = make(levels={"red": "color"}).predict(IMAGES)
+    assert scores["attribute"].dtype == torch.float32 and scores["attribute"].shape == (2, 3)
+    assert torch.equal(scores["attribute"][0], torch.tensor([22.5, 23.5, 24.5]))
+
+
+@pytest.mark.parametrize(
+    "images", [IMAGES.float(), IMAGES[0], IMAGES.permute(0, 3, 1, 2), torch.zeros(2, 4, 4, 4, dtype=torch.uint8)]
+)
+def test_other_images_are_refused(images: Tensor) -> None:
+    with pytest.raises(HiganError, match=r"expected uint8 \[N, H, W, 3\]"):
+        make().predict(images)
+
+
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [
+        ({"attribute": torch.zeros(2, 4)}, r"\[2, 4\]"),
+        ({"attribute": [1, 2, 3]}, "list"),
+        ({}, "NoneType"),
+        (None, "NoneType"),
+    ],
+)
+def test_other_results_are_refused(result: Any, found: str) -> None:
+    with pytest.raises(HiganError, match=f"returned {found} for group 'attribute'"):
+        make(score=lambda _: result).predict(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({}, "no score names"),
+        ({"attribute": ["a", "a"]}, "repeats"),
+        ({"a/b": ["a"]}, "group"),
+        ({"w": ["a"]}, "group"),
+    ],
+)
+def test_unusable_names_are_refused(names: Any, message: str) -> None:
+    with pytest.raises(HiganError, match=message):
+        make(names)
+
+
+def test_unknown_level_is_refused() -> None:
+    with pytest.raises(HiganError, match="layout, object, attribute, color"):
+        make(levels={"red": "colour"})
+
+
+MODULE = """
+import torch
+class Own:
+    names = {"attribute": ["mean"]}
+    def __init__(self, device): self.device = device
+    def predict(self, images): return {"attribute": images.float().mean(dim=(1, 2, 3))[:, None]}
+def nameless(device): return object()
+def broken(device): raise RuntimeError("no weights")
+def other(): pass
+constant = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_predictors.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_predictors", raising=False)
+    return "own_predictors"
+
+
+def test_own_predictor_beside_the_user(module: str) -> None:
+    predictor = load_predictor(f"{module}:Own", device="cpu")
+    assert predictor.names == {"attribute": ["mean"]} and predictor.levels == {}
+    assert predictor.predict(IMAGES)["attribute"].tolist() == [[23.5], [71.5]]
+
+
+@pytest.mark.parametrize(
+    ("callable_name", "message"),
+    [
+        (":nameless", r"without \.names"),
+        (":nothing", "no callable 'nothing'"),
+        (":constant", "no callable 'constant'"),
+        (":broken", "no weights"),
+        (":other", "device"),
+        (":", "no callable ''"),
+    ],
+)
+def test_errors_name_what_is_missing(module: str, callable_name: str, message: str) -> None:
+    with pytest.raises(HiganError, match=message):
+        load_predictor(module + callable_name, device="cpu")
+
+
+def test_unknown_names_list_the_known() -> None:
+    for name in ("room", "", ":make", "no.such:thing"):
+        with pytest.raises(HiganError, match=r"rooms, scene|cannot import|module:callable"):
+            load_predictor(name, device="cpu")
+
+
+def test_listing_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HIGAN_MODELS", str(tmp_path))
+    main()
+    printed = capsys.readouterr().out
+    assert "rooms" in printed and "labels_sunattribute.txt" in printed and str(tmp_path) in printed

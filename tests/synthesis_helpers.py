@@ -1,0 +1,105 @@
+"""A tiny model, a predictor of the user's own, and ways to run synthesize.py in this process or in others."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from higan.checkpoints import write_checkpoint
+from higan.generators.stylegan2 import StyleGAN2
+
+ROOT = Path(__file__).parents[1]
+SETTINGS: dict[str, Any] = {
+    "resolution": 16,
+    "channels": {4: 8, 8: 8, 16: 8},
+    "z_dim": 16,
+    "w_dim": 16,
+    "mapping_layers": 2,
+}
+NAMES = ["brightness", "warmth"]
+
+
+def write_tiny_model(folder: Path) -> Path:
+    """Write a StyleGAN2 of 16x16 with random weights and return its path."""
+    torch.manual_seed(7)
+    path = folder / "tiny.pth"
+    write_checkpoint(path, "stylegan2", StyleGAN2(**SETTINGS).state_dict(), SETTINGS)
+    return path
+
+
+class OwnPredictor:
+    """What a user would write: brightness and warmth of uint8 images [N, H, W, 3]."""
+
+    def __init__(self, names: dict[str, list[str]] | None = None) -> None:
+        self.names = names or {"attribute": NAMES}
+        self.levels = {"brightness": "attribute"}
+
+    def predict(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        means = images.float().mean(dim=(1, 2)) / 255
+        return {"attribute": torch.stack([means.mean(dim=1), means[:, 0] - means[:, 2]], dim=1)}
+
+
+def make_predictor(device: torch.device) -> OwnPredictor:
+    """Return the predictor; `synthesis_helpers:make_predictor` on the command line."""
+    return OwnPredictor()
+
+
+def load_script() -> ModuleType:
+    """Import synthesize.py from the project's folder."""
+    spec = importlib.util.spec_from_file_location("synthesize_script", ROOT / "synthesize.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("synthesize.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(*arguments: object) -> int:
+    """Run synthesize.py with `arguments` in this process and return its exit status."""
+    from higan.errors import run_script
+
+    before = sys.argv
+    sys.argv = ["synthesize.py", *map(str, arguments)]
+    try:
+        run_script(load_script().main)
+    except SystemExit as error:
+        return int(error.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def run_in_child(arguments: list[str], environment: dict[str, str]) -> None:
+    """Run synthesize.py in a process that was started for it, without a word."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    sys.exit(run(*arguments))
+
+
+def start(*arguments: object, **environment: str) -> Any:
+    """Start synthesize.py in another process, which is forked from one that has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["synthesis_helpers", "higan.synthesis", "torch.distributed", "PIL.Image", "tqdm"])
+    process = context.Process(target=run_in_child, args=([str(argument) for argument in arguments], environment))
+    process.start()
+    return process
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a run but its log and lock."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("log.txt", ".lock")
+    }

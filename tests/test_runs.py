@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from higan import runs
+from higan.errors import HiganError
+from higan.runs import Array, Lock, Run, check_codes, read_array, read_rows, read_run, write_atomic
+
+ARRAYS = {
+    "z.npy": Array((3,), np.dtype(np.float32)),
+    "score.npy": Array((), np.dtype([("warm", "<f4"), ("cold light", "<f4")])),
+}
+
+
+def make_run(folder: Path, num: int = 10, **settings: Any) -> Run:
+    return Run(folder, {"seed": 0, **settings}, ARRAYS, num, block_size=4)
+
+
+def fill(run: Run, blocks: list[int]) -> None:
+    for block in blocks:
+        rows = run.rows(block)
+        run.write("z.npy", rows.start, np.array([[row, row + 0.5, -row] for row in rows]))
+        run.write("score.npy", rows.start, np.array([[row, 2 * row] for row in rows], np.float32))
+        run.finish(block)
+    run.drain()
+
+
+def test_arrays_are_plain_and_whole(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        assert run.begin() == [0, 1, 2]
+        fill(run, [2, 0, 1])
+        run.complete()
+    z = np.load(tmp_path / "z.npy", allow_pickle=False)
+    assert z.shape == (10, 3) and z[7].tolist() == [7, 7.5, -7]
+    scores = np.load(tmp_path / "score.npy", mmap_mode="r")
+    assert scores["cold light"].tolist() == [2.0 * row for row in range(10)]
+    assert read_rows(tmp_path / "z.npy", 8, 20).shape == (2, 3)
+    assert read_array(tmp_path / "z.npy").shape == (10, 3)
+
+
+def test_unfinished_blocks_come_back(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+        fill(run, [1])
+        assert run.num_done() == 4
+    with pytest.raises(HiganError, match="not finished"):
+        read_array(tmp_path / "z.npy")
+    (tmp_path / f".z.npy.abc{runs.TEMPORARY}").write_bytes(b"left by a kill")
+    with make_run(tmp_path) as run:
+        assert run.begin() == [0, 2]
+        assert not list(tmp_path.glob(f".*{runs.TEMPORARY}"))
+        with pytest.raises(HiganError, match="2 blocks"):
+            run.complete()
+        fill(run, [0, 2])
+        run.complete()
+    with make_run(tmp_path) as run:
+        assert run.begin() == [] and run.num_done() == 10
+
+
+def test_a_kill_before_the_arrays_were_made(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+    (tmp_path / "z.npy").unlink()
+    shutil.rmtree(tmp_path / runs.BLOCK_FOLDER)
+    with make_run(tmp_path) as run:
+        assert run.begin() == [0, 1, 2]
+        assert np.load(tmp_path / "z.npy").shape == (10, 3)
+
+
+def test_a_lost_or_damaged_array_is_noticed(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+        fill(run, [0])
+    whole = (tmp_path / "z.npy").read_bytes()
+    for damage in (whole[:-3], whole[:20]):
+        (tmp_path / "z.npy").write_bytes(damage)
+        with pytest.raises(HiganError, match="truncated"), make_run(tmp_path) as run:
+            run.begin()
+    (tmp_path / "z.npy").unlink()
+    with pytest.raises(HiganError, match="gone"), make_run(tmp_path) as run:
+        run.begin()
+    with make_run(tmp_path) as run:
+        assert run.begin(overwrite=True) == [0, 1, 2]
+
+
+def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
+    with make_run(tmp_path, truncation_psi=0.5) as run:
+        run.begin()
+    message = r"seed was 0, now 3; .*num was 10, now 11"
+    with pytest.raises(HiganError, match=message), make_run(tmp_path, 11, seed=3) as run:
+        run.begin()
+    with pytest.raises(HiganError, match=r"truncation_psi was 0\.5, now null"), make_run(tmp_path) as run:
+        run.begin()
+
+
+def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "z.npy").write_bytes(b"precious")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(HiganError, match="--overwrite"), make_run(tmp_path) as run:
+        run.begin()
+    assert (tmp_path / "z.npy").read_bytes() == b"precious" and not (tmp_path / runs.RUN_FILE).exists()
+    with make_run(tmp_path) as run:
+        run.begin(overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"{}", b"\xff\xfe"])
+def test_a_foreign_record_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / runs.RUN_FILE).write_bytes(content)
+    with pytest.raises(HiganError, match=r"run\.json"):
+        read_run(tmp_path)
+
+
+def test_lock_refuses_a_second_process(tmp_path: Path) -> None:
+    first = Lock(tmp_path)
+    with pytest.raises(HiganError, match="another process"):
+        Lock(tmp_path)
+    first.share()
+    with pytest.raises(HiganError, match="another process"):
+        Lock(tmp_path)
+    rank = Lock(tmp_path, shared=True)
+    first.release()
+    with pytest.raises(HiganError, match="another process"):
+        Lock(tmp_path)
+    rank.release()
+    Lock(tmp_path).release()
+
+
+def test_lock_dies_with_its_owner(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        Lock(tmp_path)
+        os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    Lock(tmp_path).release()
+
+
+def test_space_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(HiganError, match="are free"), make_run(tmp_path, 1000) as run:
+        run.begin()
+    assert not (tmp_path / "z.npy").exists() and not (tmp_path / runs.RUN_FILE).exists()
+
+
+def test_a_full_disk_leaves_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with make_run(tmp_path) as run:
+        run.begin()
+        fill(run, [0])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(HiganError, match="full; make room"):
+                fill(run, [1])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(HiganError, match="full; make room"):
+                fill(run, [1])
+    with make_run(tmp_path) as run:
+        assert run.begin() == [1, 2]
+        fill(run, [1, 2])
+        run.complete()
+    assert np.load(tmp_path / "z.npy")[:, 0].tolist() == list(range(10))
+
+
+def test_images_are_written_behind(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    with Run(tmp_path, {}, {}, 10, 4, image_format="png", resolution=8) as run:
+        for block in run.begin():
+            rows = run.rows(block)
+            run.write_images(rows.start, images[rows.start : rows.stop])
+            run.finish(block)
+        run.drain()
+        run.complete()
+    from PIL import Image
+
+    for index in range(10):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "images" / f"{index:06d}.png")), images[index])
+
+
+def test_write_atomic_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "deep" / "a.txt", "old")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="broken"):
+        write_atomic(tmp_path / "deep" / "a.txt", b"new")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.txt"]
+    assert (tmp_path / "deep" / "a.txt").read_text() == "old"
+
+
+def test_codes_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "codes.npy"
+    codes = np.zeros((9000, 4), np.float64)
+    np.save(path, codes)
+    assert check_codes(path, (4,), "z") == 9000
+    codes[8123, 1] = np.inf
+    np.save(path, codes)
+    with pytest.raises(HiganError, match="code 8123 holds NaN or infinity"):
+        check_codes(path, (4,), "z")
+    with pytest.raises(HiganError, match=r"expected floats \[N, 5\]"):
+        check_codes(path, (5,), "w")
+
+
+def test_many_names_fit_into_plain_numpy(tmp_path: Path) -> None:
+    names = [f"scene_category_{index:03d}" for index in range(365)]
+    arrays = {"category.npy": Array((), np.dtype([(name, "<f4") for name in names]))}
+    with Run(tmp_path, {}, arrays, 3, 4) as run:
+        run.begin()
+        run.write("category.npy", 0, np.ones((3, 365), np.float32))
+        run.finish(0)
+        run.drain()
+        run.complete()
+    assert read_array(tmp_path / "category.npy")["scene_category_364"].tolist() == [1, 1, 1]

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from synthesis_helpers import NAMES, ROOT, digests, run, start, write_tiny_model
+
+from higan import load_generator
+from higan.runs import read_run
+
+KILLS = 20
+PREDICTION = ("--generate_prediction", "--predictor_name=synthesis_helpers:make_predictor")
+EVERYTHING = (*PREDICTION, "--generate_style", "--save_raw_synthesis", "--save_wp", "--batch_size=8", "--device=cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A run of 640 samples with everything on, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    start("--help").join(300)  # so that the time below is that of the run
+    begun = time.monotonic()
+    process = start(model, "-N", 640, "-o", folder, *EVERYTHING)
+    process.join(300)
+    assert process.exitcode == 0
+    return folder, time.monotonic() - begun
+
+
+def test_written_files(undisturbed: tuple[Path, float], model: Path) -> None:
+    folder, _ = undisturbed
+    generator = load_generator(model, device="cpu")
+    z = np.load(folder / "z.npy", mmap_mode="r")
+    w = np.load(folder / "w.npy", mmap_mode="r")
+    wp = np.load(folder / "wp.npy", mmap_mode="r")
+    assert z.shape == w.shape == (640, 16) and z.dtype == w.dtype == np.float32
+    np.testing.assert_array_equal(z[500:510], generator.sample(10, seed=0, start=500).numpy())
+    np.testing.assert_allclose(wp, generator.broadcast(np.array(w)).numpy(), atol=1e-6)
+    styles = generator.styles(torch.from_numpy(np.array(wp)))
+    for layer, style in enumerate(styles):
+        np.testing.assert_allclose(np.load(folder / f"style{layer:02d}.npy"), style.numpy(), atol=1e-5)
+
+    scores = np.load(folder / "attribute.npy", mmap_mode="r")
+    assert scores.dtype.names == tuple(NAMES) and scores.shape == (640,)
+    images = generator.synthesize(np.array(wp[:16])).numpy()
+    np.testing.assert_allclose(scores["brightness"][:16], images.mean(axis=(1, 2, 3)) / 255, atol=1e-5)
+
+    paths = sorted((folder / "images").iterdir())
+    assert [path.name for path in (paths[0], paths[-1])] == ["000000.jpg", "000639.jpg"] and len(paths) == 640
+    difference = np.asarray(Image.open(paths[3]), np.float32) - images[3]
+    assert np.abs(difference).mean() < 12
+    record = json.loads((folder / "run.json").read_text())
+    assert record["complete"] and record["settings"]["model_sha256"] == generator.sha256
+    assert not (folder / "blocks").exists()
+
+
+@pytest.mark.parametrize("batch_size", [1, 24, 96])
+def test_a_sample_does_not_depend_on_its_batch(
+    undisturbed: tuple[Path, float], model: Path, tmp_path: Path, batch_size: int
+) -> None:
+    arguments = [argument for argument in EVERYTHING if "batch" not in argument]
+    assert run(model, "-N", 203, "-o", tmp_path / "run", *arguments, f"--batch_size={batch_size}") == 0
+    for path in sorted((tmp_path / "run").glob("*.npy")):
+        expected = np.load(undisturbed[0] / path.name, mmap_mode="r")[:203]
+        np.testing.assert_array_equal(np.load(path), expected, err_msg=path.name)
+
+
+def test_kills_leave_no_trace(undisturbed: tuple[Path, float], model: Path, tmp_path: Path) -> None:
+    folder, seconds = undisturbed
+    moments = random.Random(4)
+    kills, attempt = 0, 0
+    while kills < KILLS:
+        attempt += 1
+        other = tmp_path / f"run{attempt}"
+        finished = False
+        while not finished:
+            process = start(model, "-N", 640, "-o", other, *EVERYTHING)
+            if kills < KILLS:
+                process.join(moments.uniform(0.05, 0.95) * seconds)
+                if process.exitcode is None:
+                    os.kill(process.pid, signal.SIGKILL)
+            process.join(300)
+            kills += process.exitcode == -signal.SIGKILL
+            finished = process.exitcode == 0
+            assert process.exitcode in (0, -signal.SIGKILL)
+        assert digests(other) == digests(folder)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_write_the_same_bytes(undisturbed: tuple[Path, float], model: Path, tmp_path: Path, ranks: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        start(model, "-N", 640, "-o", tmp_path / "run", *EVERYTHING, RANK=str(rank), **environment)
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0] * ranks
+    assert digests(tmp_path / "run") == digests(undisturbed[0])
+
+
+def test_torchrun(undisturbed: tuple[Path, float], model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = [ROOT / "synthesize.py", model, "-N", "640", "-o", tmp_path / "run", *EVERYTHING]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *map(str, arguments)], check=True, env=environment, capture_output=True, timeout=300)
+    assert digests(tmp_path / "run") == digests(undisturbed[0])
+
+
+def test_interrupt_finishes_the_block(undisturbed: tuple[Path, float], model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(model, "-N", 640, "-o", folder, *EVERYTHING)
+    while process.is_alive() and not list((folder / "blocks").glob("0*")):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(300)
+    record = read_run(folder)
+    assert process.exitcode == 130 and record is not None and not record["complete"]
+    assert run(model, "-N", 640, "-o", folder, *EVERYTHING) == 0
+    assert digests(folder) == digests(undisturbed[0])
+
+
+def test_changed_arguments_are_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run(model, "-N", 8, "-o", folder, "--skip_image") == 0
+    before = digests(folder)
+    capsys.readouterr()
+    assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 2
+    message = capsys.readouterr().err
+    assert "seed was 0, now 5" in message and "num was 8, now 9" in message and message.count("\n") == 1
+    assert digests(folder) == before
+    assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5", "--overwrite") == 0
+    assert len(np.load(folder / "z.npy")) == 9
+    assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 0
+
+
+def test_codes_come_back(model: Path, tmp_path: Path) -> None:
+    assert run(model, "-N", 20, "-o", tmp_path / "first", "--save_wp", *PREDICTION) == 0
+    expected = np.load(tmp_path / "first" / "attribute.npy")
+    for space in ("z", "w", "wp"):
+        codes = tmp_path / "first" / f"{space}.npy"
+        assert run(model, "-i", codes, "-s", space, "-o", tmp_path / space, *PREDICTION) == 0
+        found = np.load(tmp_path / space / "attribute.npy")
+        for name in NAMES:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
+        assert (tmp_path / space / "w.npy").exists() == (space != "wp")
+
+
+def test_page(model: Path, tmp_path: Path) -> None:
+    options = ("--generate_html", "--html_row=2", "--html_col=2", "--html_name=a.html")
+    assert run(model, "-N", 6, "-o", tmp_path, *options) == 0
+    assert "data:image/" in (tmp_path / "a.html").read_text()
+
+
+def test_image_formats(model: Path, tmp_path: Path) -> None:
+    for image_format in ("png", "webp"):
+        folder = tmp_path / image_format
+        assert run(model, "-N", 2, "-o", folder, "--save_raw_synthesis", f"--image_format={image_format}") == 0
+        assert Image.open(folder / "images" / f"000001.{image_format}").size == (16, 16)
+
+
+def make_codes(path: Path, codes: Any) -> Path:
+    np.save(path, codes)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("-N", 0), "--num is 0"),
+        (("-N", -3), "--num is -3"),
+        (("--seed=-1",), "--seed is -1"),
+        (("--skip_image", "--generate_prediction"), "contradict"),
+        (("--generate_prediction", "--predictor_name=nothing"), "rooms, scene"),
+        (("--generate_prediction", "--predictor_name=no_such_module:make"), "cannot import"),
+        (("--generate_prediction", "--predictor_name=scene"), "wideresnet18_places365.pth.tar"),
+        (("-s", "w"), "--latent_codes_path"),
+        (("-i", "missing.npy"), "missing.npy"),
+        (("--device=tpu",), "tpu"),
+        (("--logfile_name=a/b.txt",), "a/b.txt"),
+    ],
+)
+def test_bad_arguments(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...],
+    expected: str,
+) -> None:
+    monkeypatch.setenv("HIGAN_MODELS", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    assert run(model, "-o", tmp_path / "run", *arguments) == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (np.zeros((3, 17), np.float32), "[3, 17]"),
+        (np.zeros((3, 16), np.int64), "int64"),
+        (np.zeros((0, 16), np.float32), "[0, 16]"),
+        (np.full((3, 16), np.nan, np.float32), "code 0 holds NaN"),
+        (np.array([None, 3]), "not a plain"),
+    ],
+)
+def test_bad_codes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codes: np.ndarray, expected: str
+) -> None:
+    assert run(model, "-i", make_codes(tmp_path / "codes.npy", codes), "-o", tmp_path / "run") == 2
+    message = capsys.readouterr().err
+    assert expected in message and message.count("\n") == 1
+    assert not (tmp_path / "run" / "z.npy").exists()
+
+
+def test_truncated_and_foreign_codes(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = make_codes(tmp_path / "codes.npy", np.ones((9, 16), np.float32)).read_bytes()
+    for data in (whole[:-1], whole[:40], b"", b"PK\x03\x04", b"\x93NUMPY"):
+        (tmp_path / "codes.npy").write_bytes(data)
+        assert run(model, "-i", tmp_path / "codes.npy", "-o", tmp_path / "run") == 2
+        assert "codes.npy" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc and its limits are Linux's")
+def test_unwritable_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, "-o", "/proc/nowhere") == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_help_is_quick() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, str(ROOT / "synthesize.py"), "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # seconds of its own, however busy the machine
