@@ -1,0 +1,395 @@
+"""Moving latent codes: which layers, how far, along which direction; and the pictures of the moved codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from higan.errors import HiganError
+from higan.generators.generator import is_out_of_memory
+from higan.generators.layers import to_sphere
+from higan.runs import check_codes, read_rows
+
+if TYPE_CHECKING:
+    from higan.boundaries import Boundary
+    from higan.generators import Generator
+
+Codes = TypeVar("Codes", NDArray[Any], Tensor)
+
+# Where the paper's groups begin and end, in sevenths of the layers: 0-1, 2-5, 6-11 and 12-13 of 14.
+GROUPS: dict[str, tuple[int, int]] = {"bottom": (0, 1), "lower": (1, 3), "upper": (3, 6), "top": (6, 7)}
+
+
+def parse_layers(layers: str | int | Sequence[int] | NDArray[Any] | None, num_layers: int) -> list[int]:
+    """Return the layers that a text or a sequence names, ascending and each once.
+
+    Parameters
+    ----------
+    layers
+        "6-11", "0,2,4-5", a group ("bottom", "lower", "upper", "top"; Yang et al. 2019, figure 4), any of these
+        joined by commas, a number, or a sequence of integers. None and "" name no layer.
+    num_layers
+        Number L of the model's layers.
+
+    Raises
+    ------
+    HiganError
+        An empty entry, a range that falls, something that is no layer, or a layer outside 0..L-1.
+    """
+    if layers is None or (isinstance(layers, str) and not layers.strip()):
+        return []
+    if isinstance(layers, str):
+        found = [layer for entry in layers.split(",") for layer in _parse_entry(entry, layers, num_layers)]
+    else:
+        found = [_check_layer(layer, num_layers) for layer in np.atleast_1d(np.asarray(layers)).tolist()]
+    return sorted(set(found))
+
+
+def group_layers(name: str, num_layers: int) -> list[int]:
+    """Return the layers of the group `name` ("bottom", "lower", "upper" or "top") of a model of `num_layers`."""
+    first, last = (round(seventh * num_layers / 7) for seventh in GROUPS[name])
+    if first == last:
+        raise HiganError(f"a model of {num_layers} layers has no {name} layers; give their numbers instead")
+    return list(range(first, last))
+
+
+def format_layers(layers: Sequence[int]) -> str:
+    """Return ascending `layers` as text, runs as ranges: [0, 2, 3, 4] gives "0,2-4"."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def layer_strength(num_layers: int, psi: float, layers: int) -> NDArray[np.float32]:
+    """Return float32 [num_layers]: `psi` below layer `layers`, 1 from there on.
+
+    Truncation scales w - w_avg by psi on the first layers; a step scaled by the same psi stays in proportion.
+    """
+    return np.where(np.arange(num_layers) < layers, psi, 1.0).astype(np.float32)
+
+
+def manipulate(
+    codes: Codes,
+    boundary: Boundary | NDArray[Any] | Tensor,
+    distances: Sequence[float] | NDArray[Any],
+    layers: str | int | Sequence[int] | NDArray[Any] | None = None,
+    strength: Sequence[float] | NDArray[Any] | Tensor | None = None,
+) -> Codes:
+    """Move codes along a boundary's direction, once for every distance.
+
+    Parameters
+    ----------
+    codes
+        [N, D], or layer-wise [N, L, D]; an array or a tensor, which the result is too, of the same dtype.
+    boundary
+        A `Boundary`, or a unit direction [1, D] or [1, L, D].
+    distances
+        [S] signed distances.
+    layers
+        The layers to move, as in `parse_layers`; layer-wise codes only. Default: the boundary's own, else all.
+    strength
+        [L] factors on the distance, such as `Generator.psi`; layer-wise codes only. Default: 1.
+
+    Returns
+    -------
+    Codes
+        [N, S, D] or [N, S, L, D]; layers that are not moved hold the very numbers of `codes`.
+
+    Raises
+    ------
+    HiganError
+        Shapes that do not fit, no distance, a distance that is no number, unknown layers.
+    """
+    origin = torch.as_tensor(codes)
+    distance = _as_float64(distances)
+    if distance.ndim != 1 or distance.numel() == 0 or not bool(torch.isfinite(distance).all()):
+        raise HiganError("distances must be one or more finite numbers")
+    if layers is None and origin.ndim == 3:
+        layers = getattr(boundary, "layers", None)
+    direction = _as_float64(getattr(boundary, "direction", boundary))
+    step = _displacement(direction, tuple(origin.shape), layers, strength)  # [D] or [L, D]
+    shifts = distance.reshape(-1, *[1] * step.ndim) * step  # [S, D] or [S, L, D]
+    moved = origin[:, None] + shifts.to(origin)[None]
+    return moved if isinstance(codes, Tensor) else moved.numpy()
+
+
+def combine(codes: Codes, moved: Sequence[Codes]) -> Codes:
+    """Return the joint edit of several: codes [N, ...] plus the sum of the displacements of each moved [N, S, ...]."""
+    origin = codes[:, None]
+    total = moved[0]
+    for other in moved[1:]:
+        if other.shape != total.shape:
+            raise HiganError(f"edits of shapes {tuple(total.shape)} and {tuple(other.shape)} cannot be combined")
+        total = total + (other - origin)
+    return total
+
+
+def interpolate(start: Codes, end: Codes, steps: int = 5) -> Codes:
+    """Return codes on the straight lines from `start` to `end`, both [N, ...], ends included: [N, steps, ...]."""
+    if start.ndim < 2 or start.shape != end.shape:
+        raise HiganError(
+            f"codes to interpolate must have one shape [N, ...], found {tuple(start.shape)} and {tuple(end.shape)}"
+        )
+    if steps < 2:
+        raise HiganError(f"an interpolation needs at least 2 steps, found {steps}")
+    first, last = torch.as_tensor(start)[:, None], torch.as_tensor(end)[:, None]
+    share = torch.linspace(0, 1, steps, dtype=torch.float64).reshape(1, -1, *[1] * (start.ndim - 1)).to(first)
+    between = first + share * (last - first)
+    return between if isinstance(start, Tensor) else between.numpy()
+
+
+def mix_styles(
+    style: Codes, content: Codes, layers: str | int | Sequence[int] | NDArray[Any] | None = None
+) -> Codes:
+    """Replace the layers of every content code by those of every style code.
+
+    Parameters
+    ----------
+    style, content
+        [A, L, D] and [B, L, D]; one of them may be [N, D], the same code on every layer.
+    layers
+        The layers taken from the style, as in `parse_layers`. Default: all, which leaves nothing of the content.
+
+    Returns
+    -------
+    Codes
+        [A, B, L, D]. Karras et al. 2019, section 3.1.
+    """
+    styles, contents = torch.as_tensor(style), torch.as_tensor(content)
+    if styles.ndim == 2 and contents.ndim == 3:
+        styles = styles[:, None].expand(-1, contents.shape[1], -1)
+    elif contents.ndim == 2 and styles.ndim == 3:
+        contents = contents[:, None].expand(-1, styles.shape[1], -1)
+    if styles.ndim != 3 or styles.shape[1:] != contents.shape[1:]:
+        raise HiganError(
+            f"styles and contents must be layer-wise codes [N, L, D] of one L and D, "
+            f"found {tuple(style.shape)} and {tuple(content.shape)}"
+        )
+    num_layers = styles.shape[1]
+    chosen = list(range(num_layers)) if layers is None else _require_layers(layers, num_layers)
+    mixed = contents[None].repeat(styles.shape[0], 1, 1, 1)
+    mixed[:, :, chosen] = styles[:, None, chosen]
+    return mixed if isinstance(style, Tensor) else mixed.numpy()
+
+
+def spaced_distances(start: float, end: float, steps: int) -> NDArray[np.float64]:
+    """Return `steps` distances from `start` to `end`, evenly spaced; an even number of steps is raised by one."""
+    if steps < 1:
+        raise HiganError(f"the number of steps is {steps}; expected at least 1")
+    if not (np.isfinite(start) and np.isfinite(end)):
+        raise HiganError(f"distances from {start} to {end}: expected finite numbers")
+    return np.linspace(start, end, steps + (steps + 1) % 2)
+
+
+def scaled_distances(distances: NDArray[np.float64], end: float) -> NDArray[np.float64]:
+    """Return `distances` in proportion, so that the last one is `end`."""
+    if distances[-1] == 0:
+        raise HiganError(f"a list asks for the distance {end:g} at the last step; give an --end_distance other than 0")
+    return distances * (end / distances[-1])
+
+
+def draw_codes(
+    generator: Generator,
+    space: str = "z",
+    num: int = 0,
+    seed: int = 0,
+    path: str | Path | None = None,
+    label: int | None = None,
+) -> dict[str, Tensor]:
+    """Return codes in `space` and in every space that follows from it: {"z": [N, z_dim], "w": ..., "wp": ...}.
+
+    Parameters
+    ----------
+    num, seed
+        How many codes are drawn in z; those of "w" and "wp" follow from them.
+    path
+        An .npy file of codes in `space` instead; z codes are scaled to the sphere.
+    label
+        Class of a conditional model.
+
+    Raises
+    ------
+    HiganError
+        The model lacks the space, the file does not hold codes of it, or `num` is not positive.
+    """
+    if space not in generator.spaces:
+        raise HiganError(f"{generator.name} has no space {space!r}; expected {', '.join(generator.spaces)}")
+    if label is not None and not generator.label_dim:
+        raise HiganError(f"{generator.name} is not conditional; leave the class {label} out")
+    if path is None:
+        if num < 1:
+            raise HiganError(f"the number of samples is {num}; give --num of at least 1, or --latent_codes_path")
+        codes = {"z": generator.sample(num, seed)}
+    else:
+        row = {"z": (generator.z_dim,), "w": (generator.w_dim,), "wp": (generator.num_layers, generator.w_dim)}[space]
+        values = torch.from_numpy(read_rows(path, 0, check_codes(path, row, space))).float()
+        codes = {space: to_sphere(values) if space == "z" else values}
+    if "w" in generator.spaces:
+        if "z" in codes:
+            codes["w"] = generator.map(codes["z"], label)
+        if "w" in codes:
+            codes["wp"] = generator.broadcast(codes["w"])
+    return codes
+
+
+def choose_layers(
+    boundary: Boundary, num_layers: int, asked: str | Sequence[int] | None = None, otherwise: str = ""
+) -> tuple[list[int], str]:
+    """Return the layers to move and, in words, who chose them.
+
+    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), those `otherwise`.
+    """
+    if asked:
+        return parse_layers(asked, num_layers), "asked for"
+    if boundary.layers:
+        verified = boundary.info.get("layers_from") == "rescoring"
+        return parse_layers(boundary.layers, num_layers), "verified by re-scoring" if verified else "from its file"
+    if otherwise:
+        return parse_layers(otherwise, num_layers), f"the {otherwise} group"
+    return list(range(num_layers)), "all"
+
+
+def move_codes(
+    generator: Generator,
+    codes: Mapping[str, Tensor],
+    boundary: Boundary,
+    distances: Sequence[float] | NDArray[Any],
+    layers: Sequence[int] | None = None,
+    keep_pace: bool = True,
+) -> tuple[Tensor, str]:
+    """Return codes moved along a boundary, [N, S, ...], and their space.
+
+    Parameters
+    ----------
+    codes
+        By space, as `draw_codes` returns them.
+    layers
+        Layers to move, in w+; None moves the code as a whole, in the boundary's own space.
+    keep_pace
+        Scale the step of a w boundary at each layer by the truncation there, as the codes are.
+    """
+    space = boundary.space if layers is None else "wp"
+    if layers is not None and boundary.space == "z":
+        raise HiganError(f"boundary {boundary.name} is of space z, which has no layers; leave the layers out")
+    if space not in generator.spaces:
+        raise HiganError(f"boundary {boundary.name} is of space {space}; {generator.family} has none")
+    if space not in codes:
+        raise HiganError(
+            f"boundary {boundary.name} needs codes of space {space}, found {', '.join(codes)}; "
+            "give codes of that space, or move layers (--layerwise_manipulation)"
+        )
+    if space != "wp":
+        return manipulate(codes[space], boundary.direction, distances), space
+    strength = generator.psi() if keep_pace and boundary.space == "w" else None
+    return manipulate(codes["wp"], boundary.direction, distances, layers, strength), space
+
+
+def synthesize_steps(
+    generator: Generator, codes: Tensor, space: str = "wp", label: int | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield, for each of N samples, the pictures of its S codes: uint8 [S, H, W, 3].
+
+    `codes` is [N, S, D], or [N, S, L, D] in the space "wp"; z codes of a conditional model need a `label`. The layers
+    before the first one at which the codes of a batch differ are computed once per sample, not once per step.
+    """
+    start = 0
+    while start < len(codes):
+        batch = codes[start : start + generator.batch_size].to(generator.device)
+        try:
+            images = _synthesize_batch(generator, batch, space, label)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or generator.batch_size == 1:
+                raise
+            generator.batch_size //= 2
+            continue
+        start += len(batch)
+        yield from images.cpu().numpy()
+
+
+def _synthesize_batch(generator: Generator, codes: Tensor, space: str, label: int | None) -> Tensor:
+    """Return uint8 [N, S, H, W, 3] of codes [N, S, ...]."""
+    num, steps = codes.shape[:2]
+    if "wp" not in generator.spaces:
+        return torch.stack([generator.synthesize(codes[:, step], space, label) for step in range(steps)], dim=1)
+    wp = generator.to_wp(codes.flatten(0, 1), space, label).unflatten(0, (num, steps))  # [N, S, L, W]
+    differs = (wp != wp[:, :1]).any(dim=3).any(dim=1).any(dim=0).tolist()
+    shared = differs.index(True) if True in differs else generator.num_layers
+    trunk = generator.advance(generator.initial(num), wp[:, 0], 0, shared)
+    images = [
+        generator.image(generator.advance(trunk, wp[:, step], shared, generator.num_layers)) for step in range(steps)
+    ]
+    return torch.stack(images, dim=1)
+
+
+def _parse_entry(entry: str, text: str, num_layers: int) -> list[int]:
+    entry = entry.strip()
+    if entry in GROUPS:
+        return group_layers(entry, num_layers)
+    match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", entry, flags=re.ASCII)
+    if match is None:
+        raise HiganError(
+            f"layers {text!r}: {entry!r} is not a layer, a range such as 6-11, or one of {', '.join(GROUPS)}"
+        )
+    first = _check_layer(int(match[1]), num_layers)
+    last = first if match[2] is None else _check_layer(int(match[2]), num_layers)
+    if last < first:
+        raise HiganError(f"layers {text!r}: the range {entry!r} falls; write {last}-{first}")
+    return list(range(first, last + 1))
+
+
+def _check_layer(layer: Any, num_layers: int) -> int:
+    if not isinstance(layer, int) or isinstance(layer, bool):
+        raise HiganError(f"layers must be integers, found {layer!r}")
+    if not 0 <= layer < num_layers:
+        raise HiganError(f"layer {layer} is outside the model's layers 0-{num_layers - 1}")
+    return layer
+
+
+def _require_layers(layers: str | int | Sequence[int] | NDArray[Any], num_layers: int) -> list[int]:
+    chosen = parse_layers(layers, num_layers)
+    if not chosen:
+        raise HiganError("no layers were given; leave the argument out to take all of them")
+    return chosen
+
+
+def _displacement(
+    direction: Tensor,
+    codes_shape: tuple[int, ...],
+    layers: str | int | Sequence[int] | NDArray[Any] | None,
+    strength: Sequence[float] | NDArray[Any] | Tensor | None,
+) -> Tensor:
+    """Return how a code moves per unit of distance: float64 [D] for codes [N, D], [L, D] for codes [N, L, D]."""
+    if len(codes_shape) not in (2, 3):
+        raise HiganError(f"codes must be [N, D] or [N, L, D], found {codes_shape}")
+    if tuple(direction.shape) not in ((1, codes_shape[-1]), (1, *codes_shape[1:])):
+        raise HiganError(f"a boundary of shape {tuple(direction.shape)} does not fit codes of shape {codes_shape}")
+    if len(codes_shape) == 2:
+        if layers is not None or strength is not None:
+            raise HiganError("layers and their strength need layer-wise codes [N, L, D]: see Generator.to_wp")
+        return direction[0]
+    num_layers = codes_shape[1]
+    scale = torch.ones(num_layers, dtype=torch.float64) if strength is None else _as_float64(strength)
+    if scale.shape != (num_layers,):
+        raise HiganError(f"strength must hold {num_layers} numbers, one per layer, found shape {tuple(scale.shape)}")
+    if layers is not None:
+        moves = torch.zeros(num_layers, dtype=torch.float64)
+        moves[_require_layers(layers, num_layers)] = 1
+        scale = scale * moves
+    return scale[:, None] * direction[0]
+
+
+def _as_float64(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu().double()
+    return torch.as_tensor(np.asarray(values, dtype=np.float64))

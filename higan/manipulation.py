@@ -1,0 +1,189 @@
+"""What the last step shows: samples moved along boundaries, edited jointly, interpolated, or with mixed styles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from higan.boundaries import Boundary, read_boundary
+from higan.editing import combine, format_layers, interpolate, mix_styles, move_codes, parse_layers
+from higan.errors import HiganError
+from higan.report.manipulation import Heading, step_headings
+
+if TYPE_CHECKING:
+    from higan.generators import Generator
+
+
+@dataclass(frozen=True)
+class Move:
+    """How to move along one boundary.
+
+    Attributes
+    ----------
+    distances
+        [S] signed distances.
+    layers
+        Layers to move, in w+; None moves the code as a whole, in the boundary's own space.
+    chosen
+        Who chose the layers, in words.
+    keep_pace
+        Scale the step of a w boundary at each layer by the truncation there, as the codes are.
+    """
+
+    boundary: Boundary
+    distances: NDArray[np.float64]
+    layers: Sequence[int] | None = None
+    chosen: str = ""
+    keep_pace: bool = True
+
+
+@dataclass
+class Edited:
+    """Codes of N samples at S steps, and how to speak of them.
+
+    Attributes
+    ----------
+    prefix
+        How the names of its files begin.
+    title, summary
+        Heading of its page, and one sentence on what was done.
+    codes
+        [N, S, D], or [N, S, L, D] where `space` is "wp".
+    headings, origin
+        What stands over each step, and the step that the others are compared with.
+    boundaries
+        The boundaries moved along.
+    names
+        Names of the samples; None numbers them.
+    details
+        What made it: names and values.
+    """
+
+    prefix: str
+    title: str
+    summary: str
+    codes: Tensor
+    space: str
+    headings: list[Heading]
+    origin: int
+    boundaries: list[Boundary] = field(default_factory=list)
+    names: list[str] | None = None
+    details: dict[str, str] = field(default_factory=dict)
+
+
+def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move) -> Edited:
+    """Move samples, given by space as `draw_codes` returns them, along one boundary."""
+    boundary, layers = move.boundary, move.layers
+    moved, space = move_codes(generator, codes, boundary, move.distances, layers, move.keep_pace)
+    where = "as a whole" if layers is None else f"at layers {format_layers(layers)}"
+    details = {"Boundary": f"{boundary.info.get('path', boundary.name)} (space {boundary.space})"}
+    if layers is not None:
+        details["Layers"] = f"{format_layers(layers)} ({move.chosen})" if move.chosen else format_layers(layers)
+    if conditions := boundary.info.get("conditioned_on"):
+        details["Conditioned on"] = ", ".join(conditions)
+    headings, origin = step_headings(move.distances)
+    return Edited(
+        prefix=f"{boundary.name}_{boundary.space}",
+        title=boundary.name.replace("_", " "),
+        summary=f"{len(moved)} samples of {generator.name}, moved {where} along the boundary {boundary.name}.",
+        codes=moved,
+        space=space,
+        headings=headings,
+        origin=origin,
+        boundaries=[boundary],
+        details=details,
+    )
+
+
+def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[Edited]) -> Edited:
+    """Apply several edits at once: the displacements of the codes add up."""
+    if len({edit.space for edit in edits}) != 1:
+        found = ", ".join(f"{edit.title} in {edit.space}" for edit in edits)
+        raise HiganError(f"edits of several spaces cannot be combined, found {found}; take boundaries of one space")
+    first = edits[0]
+    details = {
+        f"Edit {number}": "; ".join(
+            [*edit.details.values(), f"distances {edit.headings[0].detail} to {edit.headings[-1].detail}"]
+        )
+        for number, edit in enumerate(edits, start=1)
+    }
+    same = all(edit.headings == first.headings for edit in edits)
+    return Edited(
+        prefix="combined",
+        title=" + ".join(edit.title for edit in edits),
+        summary=f"{len(first.codes)} samples of {generator.name}, moved along {len(edits)} boundaries at once.",
+        codes=combine(codes[first.space], [edit.codes for edit in edits]),
+        space=first.space,
+        headings=first.headings if same else [Heading(heading.label) for heading in first.headings],
+        origin=first.origin,
+        boundaries=[boundary for edit in edits for boundary in edit.boundaries],
+        details=details,
+    )
+
+
+def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: str, steps: int) -> Edited:
+    """Go from each sample to the next on a straight line in `space`."""
+    ends = codes[space]
+    if len(ends) < 2:
+        raise HiganError("an interpolation needs at least 2 samples, found 1; give a larger --num")
+    last = steps - 1
+    return Edited(
+        prefix=f"interpolation_{space}",
+        title="Interpolation",
+        summary=f"From each of {len(ends)} samples of {generator.name} to the next, on straight lines in {space}.",
+        codes=interpolate(ends[:-1], ends[1:], steps),
+        space=space,
+        headings=[Heading(f"Step {step}", f"{step / last:.0%}") for step in range(steps)],
+        origin=0,
+        names=[f"Sample {index:05d} to {index + 1:05d}" for index in range(len(ends) - 1)],
+        details={"Interpolated in": space},
+    )
+
+
+def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers: str) -> Edited:
+    """Give every sample the `layers` of every other: a row per sample, itself first, then a step per style."""
+    if "wp" not in codes:
+        raise HiganError(f"{generator.name} ({generator.family}) has no layers, so no styles to mix")
+    contents = codes["wp"]
+    chosen = parse_layers(layers, generator.num_layers)
+    mixed = mix_styles(contents, contents, chosen).transpose(0, 1)  # [content, style, L, D]
+    return Edited(
+        prefix="style_mixing",
+        title="Style mixing",
+        summary=f"{len(contents)} samples of {generator.name}; each step takes layers {format_layers(chosen)} "
+        "from another sample.",
+        codes=torch.cat([contents[:, None], mixed], dim=1),
+        space="wp",
+        headings=[Heading("Content"), *(Heading(f"Style {index:05d}") for index in range(len(contents)))],
+        origin=0,
+        details={"Layers of the style": format_layers(chosen)},
+    )
+
+
+def find_boundary(
+    name: str, folder: str | Path, known: Sequence[Boundary] = (), space: str | None = None
+) -> Boundary:
+    """Return the boundary called `name` among those `known`, else the one (of `space`) in `folder`.
+
+    Raises
+    ------
+    HiganError
+        There is none of this name; those there are are listed.
+    """
+    for boundary in known:
+        if boundary.name == name:
+            return boundary
+    found = {path.name.removesuffix("_boundary.npy"): path for path in sorted(Path(folder).glob("*_boundary.npy"))}
+    if name in found:
+        return read_boundary(found[name], space)
+    names = sorted({*found, *(boundary.name for boundary in known)})
+    if not names:
+        raise HiganError(f"there is no boundary in {folder}; train some with train_boundary.py")
+    raise HiganError(f"there is no boundary {name!r} in {folder}; it has {', '.join(names)}")

@@ -1,0 +1,18 @@
+"""Pages people look at: each is one .html file that needs nothing else, offline, on a phone, on paper."""
+
+from __future__ import annotations
+
+from higan.report.grid import write_grid_page
+from higan.report.manipulation import Heading, step_headings, write_manipulation_page
+from higan.report.page import describe_origin, write_page
+from higan.report.rescoring import write_rescoring_page
+
+__all__ = [
+    "Heading",
+    "describe_origin",
+    "step_headings",
+    "write_grid_page",
+    "write_manipulation_page",
+    "write_page",
+    "write_rescoring_page",
+]

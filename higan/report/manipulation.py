@@ -1,0 +1,126 @@
+"""The page of moved codes: per sample a large picture, a slider over the steps and the row of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from higan.report.page import describe_encoding, encode_rows, reduction_notes, to_base64, write_page
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands over one step: "Step +2" and, in small, its distance."""
+
+    label: str
+    detail: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """Both parts in one line."""
+        return f"{self.label} ({self.detail})" if self.detail else self.label
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row: its name, its JPEG as base64, and how much its steps differ from the origin (grey levels)."""
+
+    name: str
+    data: str
+    change: float
+
+
+def write_manipulation_page(
+    path: str | Path,
+    rows: Iterable[NDArray[np.uint8]],
+    headings: Sequence[Heading],
+    *,
+    num: int,
+    title: str,
+    origin: int,
+    summary: str = "",
+    names: Sequence[str] | None = None,
+    size: int = 0,
+    stem: str = "",
+    details: Mapping[str, str] | None = None,
+) -> None:
+    """Write the page of `num` samples, each at every step.
+
+    Parameters
+    ----------
+    rows
+        `num` arrays uint8 [S, H, W, 3], read once and not kept, so that they may be made while the page is.
+    headings
+        What stands over each of the S steps.
+    origin
+        The step that the others are compared with.
+    names
+        Names of the samples. Default: "Sample 00000" and so on.
+    size
+        Height of the pictures on the page; 0 for their own. They are reduced where the page would pass 25 MB.
+    stem
+        How the names of saved pictures begin: {stem}_{sample:05d}_{step:03d}.png. Default: the page's own name.
+    details
+        What made the pictures: names and values in the foot of the page.
+    """
+    changes: list[float] = []
+    shape = (0, 0)
+
+    def measured() -> Iterator[NDArray[np.uint8]]:
+        nonlocal shape
+        for row in rows:
+            shape = row.shape[1:3]
+            changes.append(mean_change(row, origin))
+            yield row
+
+    strips, encoding, (height, width) = encode_rows(measured(), num, size)
+    names = [f"Sample {index:05d}" for index in range(len(strips))] if names is None else names
+    asked = (size, round(shape[1] * size / shape[0])) if size else shape
+    write_page(
+        path,
+        "manipulation.html",
+        title=title,
+        summary=summary,
+        notes=reduction_notes(asked, (height, width)),
+        details={**(details or {}), "Pictures": describe_encoding(encoding, height, width)},
+        samples=[
+            Sample(name, to_base64(strip), change)
+            for name, strip, change in zip(names, strips, changes, strict=True)
+        ],
+        headings=headings,
+        origin=origin,
+        start=origin,
+        caption=f"Every sample at {len(headings)} steps, from {headings[0].spoken} to {headings[-1].spoken}.",
+        stem=stem or Path(path).stem,
+        height=height,
+        width=width,
+    )
+
+
+def step_headings(distances: Sequence[float] | NDArray[np.float64]) -> tuple[list[Heading], int]:
+    """Return a heading for each distance and the index of the origin: the step nearest to distance 0."""
+    values = np.asarray(distances, dtype=np.float64)
+    origin = int(np.abs(values).argmin())
+    labels = [f"Step {format_signed(step - origin)}" for step in range(len(values))]
+    if abs(values[origin]) < 1e-9:
+        labels[origin] = "Origin"
+    headings = [Heading(label, format_signed(value)) for label, value in zip(labels, values, strict=True)]
+    return headings, origin
+
+
+def format_signed(value: float) -> str:
+    """Return a number with its sign, at most two decimals: +1.5, −3, 0."""
+    text = f"{value:+.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("+0", "-0") else text.replace("-", "−")
+
+
+def mean_change(row: NDArray[np.uint8], origin: int) -> float:
+    """Return the mean absolute difference of the pictures [S, H, W, 3] from the one at `origin`, in grey levels."""
+    if len(row) < 2:
+        return 0.0
+    differences = np.abs(row.astype(np.int16) - row[origin].astype(np.int16))
+    return float(differences.mean() * len(row) / (len(row) - 1))

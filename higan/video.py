@@ -1,0 +1,148 @@
+"""Moving pictures: frames of many samples side by side, written by PyAV or, without it, as animated WebP."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from higan.errors import HiganError
+from higan.report.page import resize
+
+VIDEOS = (".mp4", ".avi", ".mkv", ".mov")
+ANIMATIONS = (".webp", ".gif")
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """How pictures are laid out in a frame.
+
+    Attributes
+    ----------
+    row, col
+        Rows and columns; 0: as square as the number of pictures divides.
+    row_spacing, col_spacing, border_left, border_right, border_top, border_bottom
+        Pixels between and around the pictures.
+    white_background
+        White behind them rather than black.
+    viz_size
+        Height of a picture; 0 for its own.
+    """
+
+    row: int = 0
+    col: int = 0
+    row_spacing: int = 0
+    col_spacing: int = 0
+    border_left: int = 0
+    border_right: int = 0
+    border_top: int = 0
+    border_bottom: int = 0
+    white_background: bool = False
+    viz_size: int = 0
+
+    def shape(self, num: int) -> tuple[int, int]:
+        """Return rows and columns for `num` pictures; the last row may stay open."""
+        if self.row and self.col:
+            if self.row * self.col < num:
+                raise HiganError(f"--row {self.row} times --col {self.col} does not hold {num} samples; give one")
+            return self.row, self.col
+        if self.row:
+            return self.row, math.ceil(num / self.row)
+        columns = self.col or next(num // rows for rows in range(math.isqrt(num), 0, -1) if num % rows == 0)
+        return math.ceil(num / columns), columns
+
+    def frame(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Return one frame, uint8 [H, W, 3], of pictures [h, w, 3]."""
+        height, width = pictures[0].shape[:2]
+        if self.viz_size:
+            height, width = self.viz_size, max(1, round(width * self.viz_size / height))
+        rows, columns = self.shape(len(pictures))
+        down, across = height + self.row_spacing, width + self.col_spacing
+        frame = np.full(
+            (
+                rows * down - self.row_spacing + self.border_top + self.border_bottom,
+                columns * across - self.col_spacing + self.border_left + self.border_right,
+                3,
+            ),
+            255 if self.white_background else 0,
+            dtype=np.uint8,
+        )
+        for index, picture in enumerate(pictures):
+            top, left = self.border_top + index // columns * down, self.border_left + index % columns * across
+            same = picture.shape[:2] == (height, width)
+            frame[top : top + height, left : left + width] = picture if same else resize(picture, height, width)
+        return frame
+
+
+def write_video(path: str | Path, frames: Sequence[NDArray[np.uint8]], fps: int = 24) -> Path:
+    """Write frames, uint8 [H, W, 3], in the container that the name's ending says; return the file written.
+
+    .mp4, .avi, .mkv and .mov hold H.264 and need PyAV; without it an animated .webp is written in their place.
+
+    Raises
+    ------
+    HiganError
+        Another ending, a rate that is not positive, or a folder that cannot be written.
+    """
+    path = Path(path)
+    check_video_name(path.name)
+    if fps < 1:
+        raise HiganError(f"frames per second is {fps}; expected at least 1")
+    if path.suffix.lower() in VIDEOS and not has_video():
+        path = path.with_suffix(".webp")
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix.lower(), dir=path.parent)
+        os.close(handle)
+        try:
+            (write_h264 if path.suffix.lower() in VIDEOS else write_animation)(Path(temporary), frames, fps)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise HiganError(f"cannot write the video {path}: {error.strerror or error}") from error
+    return path
+
+
+def check_video_name(name: str) -> str:
+    """Return `name` if its ending is one that can be written, else raise HiganError."""
+    if Path(name).suffix.lower() not in VIDEOS + ANIMATIONS:
+        raise HiganError(f"video {name!r}: expected a name that ends in {', '.join(VIDEOS + ANIMATIONS)}")
+    return name
+
+
+def has_video() -> bool:
+    """Whether PyAV is installed."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def write_h264(path: Path, frames: Sequence[NDArray[np.uint8]], fps: int) -> None:
+    """Write frames as H.264; odd sizes grow by one pixel, since chroma is stored at half the size."""
+    import av
+
+    height, width = (side + side % 2 for side in frames[0].shape[:2])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            padding = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.pad(frame, padding, "edge"), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_animation(path: Path, frames: Sequence[NDArray[np.uint8]], fps: int) -> None:
+    """Write frames as an animated picture that runs for ever."""
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=90)

@@ -1,0 +1,81 @@
+"""A small random model with its boundaries, and the scripts run in this process, for the tests of editing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from higan.checkpoints import write_checkpoint
+from higan.errors import run_script
+from higan.generators.stylegan2 import StyleGAN2
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS: dict[str, Any] = {
+    "resolution": 16, "channels": {4: 8, 8: 8, 16: 8}, "z_dim": 16, "w_dim": 16, "mapping_layers": 2
+}
+LAYERS = 6
+
+
+def write_model(path: Path) -> Path:
+    """Write random weights of a 16 x 16 StyleGAN2 of 6 layers."""
+    torch.manual_seed(0)
+    network = StyleGAN2(**SETTINGS)
+    write_checkpoint(path, "stylegan2", network.state_dict(), SETTINGS)
+    return path
+
+
+def direction(name: str, shape: tuple[int, ...] = (1, 16)) -> np.ndarray:
+    """Return a random unit direction, the same for the same name."""
+    values = np.random.default_rng(list(name.encode())).standard_normal(shape)
+    return (values / np.linalg.norm(values)).astype(np.float32)
+
+
+def write_workplace(folder: Path) -> Path:
+    """Write the model `tiny`, boundaries/tiny/ (lights verified at 2-3, wood without layers, z, wp) and lists."""
+    write_model(folder / "tiny.pth")
+    boundaries = folder / "boundaries" / "tiny"
+    boundaries.mkdir(parents=True)
+    for name in ("lights", "wood", "deep"):
+        np.save(boundaries / f"{name}_boundary.npy", direction(name))
+    np.save(boundaries / "view_boundary.npy", direction("view", (1, LAYERS, 16)))
+    description = {"space": "w", "layers": [2, 3], "layers_from": "rescoring"}
+    (boundaries / "lights_boundary.json").write_text(json.dumps(description))
+    (boundaries / "deep_boundary.json").write_text(json.dumps({"space": "z"}))
+    line = "({0}, {1}): boundaries/tiny/{0}_boundary.npy{2}\n"
+    (folder / "list.txt").write_text(line.format("lights", "w", "") + "DISABLE" + line.format("view", "wp", ""))
+    (folder / "two.txt").write_text(
+        "# lines may ask for layers and a distance\n\n"
+        + line.format("lights", "w", " layers=1-2 distance=2")
+        + line.format("wood", "w", "")
+    )
+    (folder / "all.txt").write_text("".join(line.format(name, space, "") for name, space in
+                                            (("lights", "w"), ("deep", "z"), ("view", "wp"))))
+    return folder
+
+
+def load_script(name: str) -> ModuleType:
+    """Import one of the scripts as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a script as its command line would, in this process; return the exit status."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    try:
+        run_script(load_script(name).main)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
