@@ -197,7 +197,9 @@ class ModulatedConv(nn.Module):
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale the weights once and lay them out for inference in `dtype`; call again after they change."""
-        self.prepared = (*self._weights(dtype), self._shift(self.noise).to(dtype, memory_format=torch.channels_last))
+        shift = self.noise * self.noise_strength + self.bias[:, None, None]
+        shift = (shift * math.sqrt(2)).to(dtype, memory_format=torch.channels_last)
+        self.prepared = (*self._weights(dtype), shift)
 
     def _weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the convolution's kernel, and the sums of its squares for the demodulation, float32 [I, O]."""
@@ -205,10 +207,6 @@ class ModulatedConv(nn.Module):
         squares = weight.square().sum(dim=(2, 3)).t()  # [I, O]
         weight = weight.flip(2, 3).transpose(0, 1) if self.up else weight
         return weight.to(dtype, memory_format=torch.channels_last), squares
-
-    def _shift(self, noise: Tensor) -> Tensor:
-        """Return noise and bias with the gain of the activation, [N, O, H', W'] of noise [N, 1, H', W']."""
-        return (noise * self.noise_strength + self.bias[:, None, None]) * math.sqrt(2)
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None = None) -> Tensor:
         weight, squares = self.prepared[:2] if self.prepared else self._weights(x.dtype)
@@ -223,12 +221,12 @@ class ModulatedConv(nn.Module):
             x = F.conv2d(x, fir_kernel(x.shape[1], x.dtype, x.device), padding=1, groups=x.shape[1])
         else:
             x = F.conv2d(x, weight, padding=1)
-        shift = self.bias[:, None, None] * math.sqrt(2)
-        if noise is None:
-            shift = shift + self.noise * self.noise_strength * math.sqrt(2)
-        shift = shift.to(x.dtype)
-        x = torch.addcmul(shift, x, demodulation.to(x.dtype)[:, :, None, None])
-        if noise is not None:
+        if noise is None and self.prepared:  # noise and bias are one addend
+            x = torch.addcmul(self.prepared[2], x, demodulation.to(x.dtype)[:, :, None, None])
+        else:
+            noise = self.noise if noise is None else noise
+            shift = (self.bias[:, None, None] * math.sqrt(2)).to(x.dtype)
+            x = torch.addcmul(shift, x, demodulation.to(x.dtype)[:, :, None, None])
             x = x + (noise * self.noise_strength * math.sqrt(2)).to(x.dtype)
         x = F.leaky_relu_(x, SLOPE)
         return x if self.clamp is None else x.clamp_(-self.clamp, self.clamp)

@@ -314,6 +314,13 @@ def test_reduced_motion(visit: Visit, pages: dict[str, Path]) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('.chip')).transitionDuration") in ("0s", "")
 
 
+@pytest.mark.parametrize("name", ["manipulation", "grid", "rescoring"])
+def test_paper_is_wide_enough(visit: Visit, pages: dict[str, Path], name: str) -> None:
+    page = visit(pages[name], width=760)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 760
+
+
 def test_on_paper_it_is_a_table(samples: Any) -> None:
     samples.emulate_media(media="print")
     assert not samples.locator(".toolbar").is_visible()
