@@ -96,6 +96,8 @@ def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str])
     """Yield each name with its boundary, or with the error that kept it from being trained, in the order of `names`."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from threadpoolctl import threadpool_limits
+
     from higan.boundaries import condition, find_name, read_boundary
     from higan.boundary_training import load_columns, train_boundary
 
@@ -120,7 +122,7 @@ def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str])
             if isinstance(result, HiganError):
                 raise HiganError(f"--condition {name}: {result}")
             others.append(result)
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with threadpool_limits(1 if args.jobs > 1 else None, "blas"), ThreadPoolExecutor(args.jobs) as pool:
         for start in range(0, len(names), NAMES_AT_ONCE):
             loaded = load_columns(scores, names[start : start + NAMES_AT_ONCE])
             yield from zip(loaded, pool.map(train, loaded, loaded.values()), strict=True)

@@ -270,7 +270,7 @@ def fit_liblinear(data: np.ndarray, labels: np.ndarray, C: float, seed: int) -> 
 def fit_lbfgs(data: np.ndarray, labels: np.ndarray, C: float, _: int) -> Plane:
     """Return normal and offset by L-BFGS in the primal, on a hinge whose kink is rounded (Chapelle 2007, section 3).
 
-    Where the classes overlap, the dual needs a thousand passes over the data; this needs some fifty at any overlap.
+    Where the classes overlap, the dual needs a thousand passes over the data; this needs some fifty at any.
     """
     from scipy.optimize import minimize
 
@@ -288,7 +288,7 @@ def fit_lbfgs(data: np.ndarray, labels: np.ndarray, C: float, _: int) -> Plane:
 
     plane = np.zeros(data.shape[1] + 1)
     for width in ROUNDINGS:
-        options = {"maxiter": 200, "maxfun": 300, "ftol": 1e-7, "gtol": 0.0}
+        options = {"maxiter": 100, "ftol": 1e-4, "gtol": 0.0}
         plane = minimize(objective, plane, args=(width,), jac=True, method="L-BFGS-B", options=options).x
     return plane[:-1] / scale, float(plane[-1])
 

@@ -258,4 +258,5 @@ def test_help_is_quick() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, str(ROOT / "synthesize.py"), "--help"], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # seconds of its own, however busy the machine
+    # seconds of its own, however busy the machine is
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

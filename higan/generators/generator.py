@@ -91,7 +91,7 @@ class Generator:
         psi[: self.truncation_layers] = self.truncation_psi
         return psi
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: codes may be optimised
     def map(self, z: Codes, label: int | Codes | None = None) -> Tensor:
         """Return w, float32 [N, w_dim] on the device.
 
@@ -111,7 +111,7 @@ class Generator:
         z = self._codes(z, "z")
         return self.network.map(z, self._one_hot(label, len(z))).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def broadcast(self, w: Codes) -> Tensor:
         """Return wp, float32 [N, L, w_dim]: w [N, w_dim] repeated for every layer, truncated."""
         self._require_layers("a w+ space")
@@ -146,7 +146,7 @@ class Generator:
         labels = self._one_hot(label, len(codes)) if space == "z" else None
         images: list[Tensor] = []
         start = 0
-        while start < len(codes) or not images:
+        while start < len(codes):
             rows = slice(start, start + self.batch_size)
             try:
                 images.append(self._synthesize(codes[rows], space, None if labels is None else labels[rows]))
@@ -156,6 +156,8 @@ class Generator:
                 self.batch_size //= 2
                 continue
             start = rows.stop
+        if not images:
+            return torch.empty(0, self.resolution, self.resolution, 3, dtype=torch.uint8, device=self.device)
         return images[0] if len(images) == 1 else torch.cat(images)
 
     @torch.inference_mode()

@@ -229,7 +229,7 @@ class ModulatedConv(nn.Module):
             x = torch.addcmul(shift, x, demodulation.to(x.dtype)[:, :, None, None])
             x = x + (noise * self.noise_strength * math.sqrt(2)).to(x.dtype)
         x = F.leaky_relu_(x, SLOPE)
-        return x if self.clamp is None else x.clamp_(-self.clamp, self.clamp)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
 class ToRGB(nn.Module):

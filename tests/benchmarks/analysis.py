@@ -105,7 +105,7 @@ def every() -> None:
         )
 
 
-def rescoring(num: int = 64, count: int = 4) -> None:
+def rescoring(num: int = 256, count: int = 10) -> None:
     """Layer-wise re-scoring against a synthesis from scratch for every layer, in the same batches."""
     import torch
 
@@ -144,12 +144,11 @@ def rescoring(num: int = 64, count: int = 4) -> None:
         for boundary in boundaries:
             columns = [wp, manipulate(wp, boundary, [2.0], range(last), psi)[:, 0]]
             columns += [manipulate(wp, boundary, [2.0], [layer], psi)[:, 0] for layer in range(last)]
-            target = names.index(boundary.name)
             scores = [
-                np.concatenate([predict(predictor, generator.synthesize(part))[:, target] for part in codes.split(batch)])
+                np.concatenate([predict(predictor, generator.synthesize(part)) for part in codes.split(batch)])
                 for codes in columns
             ]
-            found.append(np.stack(scores, axis=1))
+            found.append(np.stack(scores, axis=1)[..., names.index(boundary.name)])
         return found
 
     results, seconds = {}, {}
@@ -160,7 +159,7 @@ def rescoring(num: int = 64, count: int = 4) -> None:
     difference = max(np.abs(a - b).max() for a, b in zip(*results.values(), strict=True))
     (fast, fast_used), (slow, slow_used) = seconds.values()
     print(
-        f"rescore: {len(boundaries)} boundaries, {last} layers, {num} samples, batches of {batch} on {generator.device}: "
+        f"rescore: {len(boundaries)} boundaries, {last} layers, {num} samples, batches of {batch}, {generator.device}: "
         f"{fast:.1f} s against {slow:.1f} s from scratch, {slow / fast:.2f} times faster "
         f"(processor time {slow_used / fast_used:.2f} times); largest difference of scores {difference:.1e}"
     )

@@ -4,9 +4,9 @@
     python tests/benchmarks/generators.py --family stylegan2 --batch 4 --precision bf16
     python tests/benchmarks/generators.py --device cuda --batch 1 8 32 128 --precision fp32 tf32 bf16 fp16
 
-The share is that of the rate of a 512 -> 512 3x3 convolution at 32x32, measured just before each line: images per second
-times the arithmetic of the cheapest exact form of the network, over that rate. On a machine that does other work as
-well, --processor_time with --threads 1 counts the time that the program itself had.
+The share is that of the rate of a 512 -> 512 3x3 convolution at 32x32, measured just before each line: images per
+second times the arithmetic of the cheapest exact form of the network, over that rate. On a machine that does other
+work as well, --processor_time with --threads 1 counts the time that the program itself had.
 """
 
 from __future__ import annotations

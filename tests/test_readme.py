@@ -1,0 +1,60 @@
+"""The commands and programs printed in the README, run as printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from readme_commands import README, command_blocks
+
+ROOT = README.parent
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = command_blocks(TEXT)
+# "first" and "test" install and are run by .ci/run; "long-..." are made of scripts that other tests run in small
+RUN_HERE = [name for name in BLOCKS if name not in ("first", "test") and not name.startswith("long-")]
+PYTHON_BLOCKS = re.findall(r"^```python ?(\S*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder that looks like the project's, whose outputs go elsewhere."""
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".") and entry.name not in ("results", "manipulation_results"):
+            (tmp_path / entry.name).symlink_to(entry)
+    for name, text in PYTHON_BLOCKS:
+        if name:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_command_runs_as_printed(name: str, checkout: Path) -> None:
+    (checkout / "results").mkdir()
+    run(["bash", "-euo", "pipefail", "-c", BLOCKS[name]], checkout)
+    if name == "pipeline":
+        for page in ("rescore/rescore.html", "manipulation/wood_w_viz.html"):
+            assert (checkout / "results" / page).stat().st_size > 10_000
+        assert (checkout / "manipulation_results" / "stylegan2_rooms_wood.html").stat().st_size > 10_000
+
+
+def test_python_example_runs_as_printed(checkout: Path) -> None:
+    (program,) = [text for name, text in PYTHON_BLOCKS if not name]
+    done = run([sys.executable, "-c", program + "\nprint(images.shape, images[2].mean() > images[0].mean())"], checkout)
+    assert done.stdout.split("\n")[0] == "(3, 64, 64, 3) True"
+
+
+def test_first_commands_are_single_lines() -> None:
+    assert "\n" not in BLOCKS["first"] and "\n" not in BLOCKS["test"]
+    assert BLOCKS["first"].startswith("pip install -e . && python simple_manipulate.py stylegan2_rooms indoor_lighting")
