@@ -113,6 +113,7 @@ def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str])
         except HiganError as error:
             return error
 
+    threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
     others: list[Boundary] = []
     for name in args.condition:
         if name.endswith(".npy"):
@@ -122,7 +123,7 @@ def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str])
             if isinstance(result, HiganError):
                 raise HiganError(f"--condition {name}: {result}")
             others.append(result)
-    with threadpool_limits(1 if args.jobs > 1 else None, "blas"), ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool:
         for start in range(0, len(names), NAMES_AT_ONCE):
             loaded = load_columns(scores, names[start : start + NAMES_AT_ONCE])
             yield from zip(loaded, pool.map(train, loaded, loaded.values()), strict=True)

@@ -31,7 +31,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise HiganError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HiganError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found; use --device cpu")
+        count = torch.cuda.device_count()
+        raise HiganError(f"device {name!r} is not there: {count} CUDA devices found; use --device cpu")
     return device
 
 

@@ -1,0 +1,131 @@
+"""The embedded model: its renderer, predictor, generator, boundaries and trainers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import higan
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "models" / "stylegan2_rooms"
+BOUNDARIES = sorted((ROOT / "boundaries" / "stylegan2_rooms").glob("*_boundary.npy"))
+
+
+@pytest.fixture(scope="module")
+def scenes() -> ModuleType:
+    sys.path.insert(0, str(MODEL))
+    try:
+        import scenes
+    finally:
+        sys.path.remove(str(MODEL))
+    return scenes
+
+
+@pytest.fixture(scope="module")
+def generator() -> higan.Generator:
+    return higan.load_generator("stylegan2_rooms", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> higan.Predictor:
+    return higan.load_predictor("rooms", device="cpu")
+
+
+def test_scene_depends_on_seed_and_index_alone(scenes: ModuleType) -> None:
+    whole, part = scenes.sample_factors(50, seed=9), scenes.sample_factors(7, seed=9, start=31)
+    for name, values in part.items():
+        assert torch.equal(values, whole[name][31:38])
+    assert not torch.equal(whole["viewpoint"], scenes.sample_factors(50, seed=10)["viewpoint"])
+
+
+def test_factors_are_independent_and_labels_standardised(scenes: ModuleType) -> None:
+    factors = scenes.sample_factors(4000, seed=9)
+    correlation = torch.corrcoef(torch.stack(list(factors.values())))
+    assert (correlation - torch.eye(len(factors))).abs().max() < 0.08
+    for name, values in scenes.labels(factors).items():
+        if scenes.KINDS[name] == "binary":
+            assert set(values.unique().tolist()) == {0.0, 1.0}
+            assert 0.45 < values.mean() < 0.55
+        else:
+            assert abs(values.mean()) < 0.06 and abs(values.std() - 1) < 0.05
+
+
+@pytest.mark.parametrize("resolution", [16, 64, 100])
+def test_render_has_any_resolution_and_ignores_the_batch(scenes: ModuleType, resolution: int) -> None:
+    factors = scenes.sample_factors(5, seed=9)
+    images = scenes.render(factors, resolution)
+    assert images.dtype == torch.uint8 and images.shape == (5, 3, resolution, resolution)
+    alone = scenes.render({name: values[3:4] for name, values in factors.items()}, resolution)
+    assert (alone[0].int() - images[3].int()).abs().max() <= 1
+
+
+def test_every_factor_shows_in_the_picture(scenes: ModuleType) -> None:
+    factors = scenes.sample_factors(8, seed=9)
+    for factor in scenes.FACTORS:
+        low, high = (0.0, 1.0) if factor.kind == "binary" else (-0.5, 0.5)
+        changed = [factors | {factor.name: torch.full((8,), value)} for value in (low, high)]
+        first, second = (scenes.render(scene, 64).float() for scene in changed)
+        assert ((second - first).abs().amax(dim=(1, 2, 3)) > 20).all(), factor.name
+
+
+def test_predictor_reads_unseen_renders(scenes: ModuleType, predictor: higan.Predictor) -> None:
+    factors = scenes.sample_factors(400, seed=11)
+    scores = predictor.predict(scenes.render(factors, 64).permute(0, 2, 3, 1))["attribute"]
+    assert predictor.names["attribute"] == list(scenes.SCORE_NAMES) and predictor.levels == scenes.LEVELS
+    for column, (name, label) in enumerate(scenes.labels(factors).items()):
+        score = scores[:, column]
+        if scenes.KINDS[name] == "binary":
+            assert ((score > 0) == (label > 0.5)).float().mean() >= 0.97, name
+        else:
+            least = 0.95 if scenes.LEVELS[name] == "layout" or "light" in name else 0.90
+            assert 1 - (score - label).square().mean() / label.var(unbiased=False) >= least, name
+
+
+def test_weights_are_small(generator: higan.Generator) -> None:
+    assert (MODEL / "stylegan2_rooms.pth").stat().st_size < 12_000_000
+    assert generator.resolution >= 64 and generator.family == "stylegan2" and generator.predictor == "rooms"
+
+
+@pytest.mark.parametrize("path", BOUNDARIES, ids=lambda path: path.name.removesuffix("_boundary.npy"))
+def test_boundary_raises_its_score(path: Path, generator: higan.Generator, predictor: higan.Predictor) -> None:
+    boundary = higan.read_boundary(path)
+    assert boundary.layers, "a shipped boundary has verified layers"
+    wp = generator.to_wp(generator.sample(48, seed=21), "z")
+    moved = higan.manipulate(wp, boundary, [2.0], strength=generator.psi())[:, 0]
+    column = predictor.names["attribute"].index(boundary.name)
+    before, after = (predictor.predict(generator.synthesize(codes))["attribute"][:, column] for codes in (wp, moved))
+    assert (after > before).float().mean() >= 0.8
+
+
+def test_lighting_brightens_and_leaves_the_bed(generator: higan.Generator, predictor: higan.Predictor) -> None:
+    boundary = higan.read_boundary(ROOT / "boundaries" / "stylegan2_rooms" / "indoor_lighting_boundary.npy")
+    wp = generator.to_wp(generator.sample(100, seed=22), "z")
+    images = [generator.synthesize(codes) for codes in (wp, higan.manipulate(wp, boundary, [2.0])[:, 0])]
+    brightness = [image.float().mean(dim=(1, 2, 3)) for image in images]
+    assert (brightness[1] > brightness[0]).float().mean() >= 0.9
+    bed = [predictor.predict(image)["attribute"][:, predictor.names["attribute"].index("bed_left")] for image in images]
+    assert ((bed[0] > 0) == (bed[1] > 0)).float().mean() >= 0.95
+
+
+def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    def train(*options: str) -> str:
+        command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path / "run"), *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    small = ("--resolution", "32", "--batch", "8", "--renders", "16", "--device", "cpu", "--log_steps", "1")
+    first = train(*small, "--kimg", "1", "--minutes", "0.02")
+    again = train(*small, "--kimg", "1", "--minutes", "0.02")
+    steps = [line for line in (first + again).splitlines() if line.startswith('{"kimg"')]
+    assert len(steps) > 2 and steps[-1] > steps[0] and '{"kimg": 0.01,' in steps[0]
+    assert list((tmp_path / "run").glob("samples_*.png"))
+    train("--resolution", "32", "--export", str(tmp_path / "rooms.pth"))
+    generator = higan.load_generator(tmp_path / "rooms.pth", device="cpu")
+    assert generator.synthesize(generator.sample(2, seed=0), space="z").shape == (2, 32, 32, 3)
