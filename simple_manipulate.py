@@ -1,7 +1,7 @@
 """Edit random samples of a model along one boundary that comes with it, and write one page.
 
   python simple_manipulate.py stylegan2_rooms indoor_lighting
-  python simple_manipulate.py stylegan2_rooms wood -N 20 -S 11 --start_distance=0 --end_distance=5
+  python simple_manipulate.py stylegan2_rooms window -N 20 -S 11 --start_distance=0 --end_distance=5
 
 The boundary is boundaries/MODEL/ATTRIBUTE_boundary.npy. Everything is written into manipulation_results/, the page as
 MODEL_ATTRIBUTE.html, which opens in any browser. `manipulate.py` has more options and takes boundaries of your own.

@@ -295,7 +295,7 @@ def rescore(
 
 
 def verified_layers(delta: np.ndarray, limit: np.ndarray) -> tuple[int, ...]:
-    """Return the layers at which a boundary is effective: the run of layers around the best one that qualify.
+    """Return the layers at which a boundary is effective: the one range from the first that qualifies to the last.
 
     A layer qualifies when its delta [L] is above what a random direction reaches there (limit [L]) and at least half
     of the best layer's. Empty where the best layer does not qualify; NaN limits (no control) are never passed.
@@ -303,15 +303,10 @@ def verified_layers(delta: np.ndarray, limit: np.ndarray) -> tuple[int, ...]:
     if len(delta) == 0:
         return ()
     best = int(np.argmax(delta))
-    passes = (delta > limit) & (delta >= delta[best] / 2)
-    if not passes[best]:
+    passes = np.flatnonzero((delta > limit) & (delta >= delta[best] / 2))
+    if best not in passes:
         return ()
-    first = last = best
-    while first > 0 and passes[first - 1]:
-        first -= 1
-    while last + 1 < len(delta) and passes[last + 1]:
-        last += 1
-    return tuple(range(first, last + 1))
+    return tuple(range(int(passes[0]), int(passes[-1]) + 1))
 
 
 def control_limit(delta: np.ndarray, signed: np.ndarray) -> np.ndarray:

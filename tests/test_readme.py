@@ -44,9 +44,9 @@ def test_command_runs_as_printed(name: str, checkout: Path) -> None:
     (checkout / "results").mkdir()
     run(["bash", "-euo", "pipefail", "-c", BLOCKS[name]], checkout)
     if name == "pipeline":
-        for page in ("rescore/rescore.html", "manipulation/wood_w_viz.html"):
+        for page in ("rescore/rescore.html", "manipulation/window_w_viz.html"):
             assert (checkout / "results" / page).stat().st_size > 10_000
-        assert (checkout / "manipulation_results" / "stylegan2_rooms_wood.html").stat().st_size > 10_000
+        assert (checkout / "manipulation_results" / "stylegan2_rooms_window.html").stat().st_size > 10_000
 
 
 def test_python_example_runs_as_printed(checkout: Path) -> None:

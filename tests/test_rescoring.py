@@ -177,7 +177,7 @@ def test_layer_swap_shares() -> None:
 def test_verified_layers() -> None:
     limit = np.full(6, 0.1)
     assert verified_layers(np.array([0, 0.2, 0.5, 1, 0.6, 0.4]), limit) == (2, 3, 4)
-    assert verified_layers(np.array([1, 0.2, 0.6, 0.9, 0.6, 0.4]), limit) == (0,)
+    assert verified_layers(np.array([1, 0.2, 0.6, 0.9, 0.6, 0.4]), limit) == (0, 1, 2, 3, 4)
     assert verified_layers(np.array([0.05, 0.09, 0.1, 0, 0, 0]), limit) == ()
     assert verified_layers(np.array([0.3, 0.29, 0.1, 0, 0, 0]), np.array([0.1, 0.5, 0, 0, 0, 0])) == (0,)
     assert verified_layers(np.ones(6), np.full(6, np.nan)) == ()

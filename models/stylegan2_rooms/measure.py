@@ -7,6 +7,7 @@ python measure.py --sheets DIR    also sheets of samples and of renders
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -96,6 +97,38 @@ def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names:
     print(f"indoor_lighting +2: {brighter:.1%} of {num} rooms are brighter, the bed stays in {stays.mean():.1%}")
 
 
+def print_tables(folder: Path) -> None:
+    """Print what rescore.py measured: Δ per boundary and layer, swap share per score and layer, levels."""
+    record = json.loads((folder / "rescore.json").read_text())
+    delta, swap = np.load(folder / "rescore_delta.npy"), np.load(folder / "rescore_swap.npy")
+    layers = range(swap.shape[1])
+    head = f"| {' | '.join(f'{layer}' for layer in layers)} |"
+    rule = f"|---|---|{'---:|' * (len(layers) + 1)}"
+    order = {name: position for position, name in enumerate(record["outputs"])}
+    rows = sorted(enumerate(record["boundaries"]), key=lambda row: order[row[1]["name"]])
+    print(f"| boundary | level | all {head}\n|---|---|---:|{'---:|' * len(layers)}")
+    for row, boundary in rows:
+        values = delta[row, :, order[boundary["name"]]]
+        bold = [f"**{value:.2f}**" if value == values[1:].max() else f"{value:.2f}" for value in values[1:]]
+        level = record["output_levels"][order[boundary["name"]]]
+        print(f"| {boundary['name']} | {level} | {values[0]:.2f} | {' | '.join(bold)} |")
+    print(f"\n| score | level {head}\n{rule[: -len('---:|')]}")
+    for name, row in order.items():
+        bold = [f"**{value:.2f}**" if value == swap[row].max() else f"{value:.2f}" for value in swap[row]]
+        print(f"| {name} | {record['output_levels'][row]} | {' | '.join(bold)} |")
+    print("\n| measured by | level | centre of mass (95 %) | step from the level before (95 %) |\n|---|---|---|---|")
+    for title, key in (("boundaries", "hierarchy"), ("layer swap", "swap_hierarchy")):
+        found = record[key]
+        for index, level in enumerate(found["levels"]):
+            center, step = [
+                "{:.2f} ({:.2f} to {:.2f})".format(*(found[f"{name}{end}"][place] for end in ("", "_low", "_high")))
+                if place >= 0
+                else ""
+                for name, place in (("level_center", index), ("level_step", index - 1))
+            ]
+            print(f"| {title} | {level} | {center} | {step} |")
+
+
 def save_sheet(images: Tensor, path: Path, columns: int = 12, scale: int = 2) -> None:
     """Write uint8 images [N, R, R, 3] as one sheet."""
     rows, size = len(images) // columns, images.shape[1]
@@ -111,11 +144,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--model", default="stylegan2_rooms", help="name or file (default: stylegan2_rooms)")
     parser.add_argument("--sheets", type=Path, help="folder for samples.png and renders.png")
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="output folder of rescore.py --layer_swap")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    if args.tables:
+        print_tables(args.tables)
+        return
     keep_freed_memory()
     generator = higan.load_generator(args.model, truncation_psi=1.0, device="cpu")
     network, names, _, _ = read_rooms(PATH)
