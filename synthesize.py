@@ -1,7 +1,7 @@
 """Step 1: sample latent codes; write them and what they lead to: styles, images, scores, a page.
 
   python synthesize.py stylegan2_rooms --num=2000 --generate_prediction
-  torchrun --nproc-per-node=8 synthesize.py stylegan2_bedroom --num=500000 --generate_prediction
+  torchrun --nproc-per-node=8 synthesize.py stylegan2_church -N 500000 --generate_prediction
 
 Writes into the output folder z.npy and w.npy (wp.npy and styleNN.npy on request), one structured array per group of
 scores (`np.load("attribute.npy")["indoor_lighting"]`), images/000000.jpg, run.json and the log. Killed or stopped with
