@@ -105,11 +105,13 @@ def main() -> None:
 
     keep_freed_memory()
     check_video_name(args.video_name)
-    generator = load_generator(args.model_name, device=args.device, precision=args.precision)
+    generator = load_generator(
+        args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx
+    )
     generator.batch_size = args.batch_size or generator.batch_size
     folder = runs.open_folder(args.output_dir or f"{generator.name}_manipulation")
     log = runs.open_log(folder, args.logfile_name)
-    codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path, args.class_idx)
+    codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path)
     todo = edits(args, generator, codes, log)
     for space, values in codes.items():
         runs.write_array(folder / f"{space}.npy", values.cpu().numpy())
@@ -118,7 +120,7 @@ def main() -> None:
         runs.write_array(folder / f"{edited.prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
         for boundary in edited.boundaries:
             write_boundary(boundary, folder, f"{boundary.name}_{boundary.space}_boundary.npy")
-        rows = synthesize_steps(generator, edited.codes, edited.space, args.class_idx)
+        rows = synthesize_steps(generator, edited.codes, edited.space)
         show(args, edited, generator, rows, folder, log)
 
 

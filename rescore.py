@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
         help="store the layers that pass the control in the boundaries' .json; implies --layerwise_rescoring")
     add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
     add("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
+    add("--class_idx", type=int, help="class to draw, for a conditional model")
     add("--seed", type=int, default=0, help="seed of the samples (default: 0)")
     add("--batch_size", type=int, default=0, help="images at a time (default 0: as memory allows)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
@@ -65,7 +66,9 @@ def main() -> None:
     from higan.report import write_rescoring_page
 
     keep_freed_memory()
-    generator = load_generator(args.model_name, device=args.device, precision=args.precision)
+    generator = load_generator(
+        args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx
+    )
     entries = read_boundary_list(args.boundary_list_path, generator.num_layers)
     predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
     codes = None if args.latent_codes_path is None else runs.read_array(args.latent_codes_path)

@@ -56,11 +56,11 @@ def main() -> None:
 
     keep_freed_memory()
     distances = editing.spaced_distances(args.start_distance, args.end_distance, args.step)
-    generator = load_generator(args.model_name, device=args.device)
+    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
     places = [place / generator.name for place in BOUNDARIES]
     boundary = find_boundary(args.boundary_name, next((place for place in places if place.is_dir()), places[0]))
     space = args.latent_space_type if args.latent_codes_path else "z"
-    codes = editing.draw_codes(generator, space, args.num, args.seed, args.latent_codes_path, args.class_idx)
+    codes = editing.draw_codes(generator, space, args.num, args.seed, args.latent_codes_path)
     layers, chosen = None, ""
     if boundary.space != "z":
         layers, chosen = editing.choose_layers(boundary, generator.num_layers, args.manipulate_layers, "upper")
@@ -77,7 +77,7 @@ def main() -> None:
     log.info("%s", edited.summary)
     write_manipulation_page(
         folder / f"{prefix}.html",
-        editing.synthesize_steps(generator, edited.codes, edited.space, args.class_idx),
+        editing.synthesize_steps(generator, edited.codes, edited.space),
         edited.headings,
         num=len(edited.codes),
         title=edited.title,

@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     add("--viz_size", type=int, default=0, help="height of the page's images (default 0: their own)")
     add("--html_name", default="synthesis.html", help="the page's file name (default: %(default)s)")
     add("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
+    add("--class_idx", type=int, help="class to draw, for a conditional model")
     add("--seed", type=int, default=0, help="seed of the samples (default: 0)")
     add("--batch_size", type=int, default=0, help="images at a time, rounded up to 8s (default 0: as memory allows)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
@@ -84,7 +85,13 @@ def main() -> None:
         keep_freed_memory()
         device = ranks.device(args.device)
         generator = load_generator(
-            args.model_name, args.truncation_psi, args.truncation_layers, device, args.precision, args.noise
+            args.model_name,
+            args.truncation_psi,
+            args.truncation_layers,
+            device,
+            args.precision,
+            args.noise,
+            args.class_idx,
         )
         name = args.predictor_name or generator.predictor or "scene"
         predictor = load_predictor(name, device) if args.generate_prediction else None
@@ -138,6 +145,7 @@ def describe(args: argparse.Namespace, synthesis: Any) -> dict[str, Any]:
         "latent_codes_sha256": synthesis.codes_sha256,
         "latent_space_type": synthesis.space,
         "seed": args.seed if synthesis.codes_path is None else None,
+        "class_idx": args.class_idx,
         "skip_image": args.skip_image,
         "generate_style": args.generate_style,
         "predictor_name": predictor and predictor.name,

@@ -205,7 +205,6 @@ def draw_codes(
     num: int = 0,
     seed: int = 0,
     path: str | Path | None = None,
-    label: int | None = None,
 ) -> dict[str, Tensor]:
     """Return codes in `space` and in every space that follows from it: {"z": [N, z_dim], "w": ..., "wp": ...}.
 
@@ -215,8 +214,6 @@ def draw_codes(
         How many codes are drawn in z; those of "w" and "wp" follow from them.
     path
         An .npy file of codes in `space` instead; z codes are scaled to the sphere.
-    label
-        Class of a conditional model.
 
     Raises
     ------
@@ -225,8 +222,6 @@ def draw_codes(
     """
     if space not in generator.spaces:
         raise HiganError(f"{generator.name} has no space {space!r}; expected {', '.join(generator.spaces)}")
-    if label is not None and not generator.label_dim:
-        raise HiganError(f"{generator.name} is not conditional; leave the class {label} out")
     if path is None:
         if num < 1:
             raise HiganError(f"the number of samples is {num}; give --num of at least 1, or --latent_codes_path")
@@ -237,7 +232,7 @@ def draw_codes(
         codes = {space: to_sphere(values) if space == "z" else values}
     if "w" in generator.spaces:
         if "z" in codes:
-            codes["w"] = generator.map(codes["z"], label)
+            codes["w"] = generator.map(codes["z"])
         if "w" in codes:
             codes["wp"] = generator.broadcast(codes["w"])
     return codes
@@ -295,19 +290,17 @@ def move_codes(
     return manipulate(codes["wp"], boundary.direction, distances, layers, strength), space
 
 
-def synthesize_steps(
-    generator: Generator, codes: Tensor, space: str = "wp", label: int | None = None
-) -> Iterator[NDArray[np.uint8]]:
+def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> Iterator[NDArray[np.uint8]]:
     """Yield, for each of N samples, the pictures of its S codes: uint8 [S, H, W, 3].
 
-    `codes` is [N, S, D], or [N, S, L, D] in the space "wp"; z codes of a conditional model need a `label`. The layers
-    before the first one at which the codes of a batch differ are computed once per sample, not once per step.
+    `codes` is [N, S, D], or [N, S, L, D] in the space "wp". The layers before the first one at which the codes of a
+    batch differ are computed once per sample, not once per step.
     """
     start = 0
     while start < len(codes):
         batch = codes[start : start + generator.batch_size].to(generator.device)
         try:
-            images = _synthesize_batch(generator, batch, space, label)
+            images = _synthesize_batch(generator, batch, space)
         except RuntimeError as error:
             if not is_out_of_memory(error) or generator.batch_size == 1:
                 raise
@@ -317,12 +310,12 @@ def synthesize_steps(
         yield from images.cpu().numpy()
 
 
-def _synthesize_batch(generator: Generator, codes: Tensor, space: str, label: int | None) -> Tensor:
+def _synthesize_batch(generator: Generator, codes: Tensor, space: str) -> Tensor:
     """Return uint8 [N, S, H, W, 3] of codes [N, S, ...]."""
     num, steps = codes.shape[:2]
     if "wp" not in generator.spaces:
-        return torch.stack([generator.synthesize(codes[:, step], space, label) for step in range(steps)], dim=1)
-    wp = generator.to_wp(codes.flatten(0, 1), space, label).unflatten(0, (num, steps))  # [N, S, L, W]
+        return torch.stack([generator.synthesize(codes[:, step], space) for step in range(steps)], dim=1)
+    wp = generator.to_wp(codes.flatten(0, 1), space).unflatten(0, (num, steps))  # [N, S, L, W]
     differs = (wp != wp[:, :1]).any(dim=3).any(dim=1).any(dim=0).tolist()
     shared = differs.index(True) if True in differs else generator.num_layers
     trunk = generator.advance(generator.initial(num), wp[:, 0], 0, shared)

@@ -321,5 +321,6 @@ def test_script_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     refused("there is no file", "-i", place / "none.npy")
     refused("codes of shape", "-i", place / "long.npy")
     refused("unknown predictor", "--predictor_name", "sceen")
+    refused("is not conditional", "--class_idx", 1)
     (place / "file").write_text("")
     refused("cannot write", "-o", place / "file" / "folder")

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from synthesis_helpers import NAMES, ROOT, digests, run, start, write_tiny_model
+from synthesis_helpers import NAMES, ROOT, SETTINGS, digests, run, start, write_tiny_model
 
 from higan import load_generator
+from higan.checkpoints import write_checkpoint
+from higan.generators.stylegan2 import StyleGAN2
 from higan.runs import read_run
 
 KILLS = 20
@@ -169,6 +171,26 @@ def test_codes_come_back(model: Path, tmp_path: Path) -> None:
         for name in NAMES:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
         assert (tmp_path / space / "w.npy").exists() == (space != "wp")
+
+
+def test_conditional_models_take_a_class(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SETTINGS | {"label_dim": 3}
+    write_checkpoint(tmp_path / "classes.pth", "stylegan2", StyleGAN2(**settings).state_dict(), settings)
+    options = (tmp_path / "classes.pth", "-N", 4, "--skip_image")
+    for index in (0, 2):
+        assert run(*options, "-o", tmp_path / str(index), f"--class_idx={index}") == 0
+    codes = [np.load(tmp_path / index / "w.npy") for index in "02"]
+    assert np.abs(codes[0] - codes[1]).max() > 1e-3
+    capsys.readouterr()
+    for arguments, expected in (
+        (options, "is conditional"),
+        ((*options, "--class_idx=3"), "has classes 0 to 2"),
+        ((model, "-N", 4, "--class_idx=0"), "is not conditional"),
+    ):
+        assert run(*arguments, "-o", tmp_path / "refused") == 2
+        message = capsys.readouterr().err
+        assert expected in message and message.count("\n") == 1
+    assert not (tmp_path / "refused").exists()
 
 
 def test_page(model: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def load_generator(
     device: str = "auto",
     precision: str = "fp32",
     noise: str = "const",
+    class_idx: int | None = None,
 ) -> Generator:
     """Return the generator called `name_or_path` in models/zoo.toml, or that of a weight file of any supported format.
 
@@ -46,6 +47,8 @@ def load_generator(
         Number format of the activations: "fp32", "bf16", or "fp16" (on CUDA only); codes stay in float32.
     noise
         "const" (the noise images in the file), "none", or "random" (drawn anew from each code).
+    class_idx
+        Class to draw from a conditional model wherever no other label is given.
 
     Raises
     ------
@@ -70,6 +73,7 @@ def load_generator(
         noise=noise,
         sha256=digest(path),
         predictor=model.get("predictor", ""),
+        class_idx=class_idx,
     )
 
 

@@ -40,6 +40,8 @@ class Generator:
         Number of classes of a conditional model, else 0.
     truncation_psi, truncation_layers
         wp[l] = w_avg + (w - w_avg) * psi for l < truncation_layers, w otherwise (Karras et al. 2019, appendix B).
+    class_idx
+        Class of a conditional model where no label is given, or None.
     batch_size
         Images synthesised at once; chosen from the memory there is, may be set, and halves itself on lack of memory.
     sha256
@@ -59,6 +61,7 @@ class Generator:
         noise: str = "const",
         sha256: str = "",
         predictor: str = "",
+        class_idx: int | None = None,
     ) -> None:
         if noise not in NOISES:
             raise HiganError(f"unknown noise {noise!r}; expected one of {', '.join(NOISES)}")
@@ -77,6 +80,9 @@ class Generator:
         self.spaces: tuple[str, ...] = self.network.spaces
         self.truncation_psi = float(truncation_psi)
         self.truncation_layers = min(truncation_layers, self.num_layers)
+        self.class_idx = class_idx
+        if class_idx is not None:
+            self._one_hot(class_idx, 1)
         self.batch_size = self._choose_batch_size()
 
     def sample(self, num: int, seed: int, start: int = 0) -> Tensor:
@@ -219,6 +225,7 @@ class Generator:
     def _one_hot(self, label: int | Codes | None, num: int) -> Tensor | None:
         """Return labels as one-hot rows, float32 [num, label_dim], or None for an unconditional model."""
         count = self.label_dim
+        label = self.class_idx if label is None else label
         if not count:
             if label is None:
                 return None
