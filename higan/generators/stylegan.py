@@ -24,6 +24,7 @@ from higan.generators.layers import (
     random_weight,
 )
 
+EXACT_SIZE = 16  # up to here activations stay in float32: little arithmetic, whose rounding reaches every later layer
 State = tuple[Tensor]  # activations [N,C,H,W] before the noise of the next layer, after the last layer the image
 
 
@@ -65,7 +66,6 @@ class StyleGAN(nn.Module):
         self.resolution, self.z_dim, self.w_dim, self.lod = resolution, z_dim, w_dim, lod
         self.num_layers = 2 * blocks
         self.last_layer = 2 * (blocks - lod) - 1
-        self.dtype = torch.float32
         self.largest_activation = max(count * size**2 for size, count in channels.items())
 
         self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_dim or w_dim)
@@ -83,10 +83,9 @@ class StyleGAN(nn.Module):
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
-        self.dtype = dtype
         self.mapping.prepare()
-        for layer in self.layers:
-            layer.prepare(dtype)
+        for index, layer in enumerate(self.layers):
+            layer.prepare(dtype if self.noise_size(index) > EXACT_SIZE else torch.float32)
 
     def noise_size(self, layer: int) -> int:
         """Return the side of the noise image that `layer` adds."""
@@ -102,8 +101,7 @@ class StyleGAN(nn.Module):
 
     def initial(self, num: int) -> State:
         """Return the state that enters layer 0, for `num` samples."""
-        const = self.const.to(self.dtype, memory_format=torch.channels_last)
-        return (const.expand(num, -1, -1, -1),)
+        return (self.const.to(memory_format=torch.channels_last).expand(num, -1, -1, -1),)
 
     def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
         """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""
@@ -186,7 +184,7 @@ class Layer(nn.Module):
         kernel, _ = self.prepared or self._weights(x.dtype)
         if kernel is None:
             raise ValueError("layer 0 reads the constant; it has no convolution")
-        x = convolve(x, kernel, self.up)
+        x = convolve(x.to(kernel.dtype), kernel, self.up)
         if self.up:
             blur = fir_kernel(x.shape[1], x.dtype, x.device, (1, 2, 1), 1.0)
             x = F.conv2d(x, blur, padding=1, groups=x.shape[1])

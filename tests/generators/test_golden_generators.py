@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from golden_cases import case_checkpoint, read_case
+from golden_cases import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
 from torch import Tensor
 
-from higan.generators import build_network
+from higan.generators import build_network, load_generator
 from higan.generators.generator import Generator
 
 CODES, IMAGES = 2e-5, 5e-5  # absolute; implementations of the same function were seen to differ by a third of that
@@ -101,6 +103,24 @@ def assert_close_bytes(found: Tensor, expected: np.ndarray) -> None:
     steps = torch.from_numpy(np.abs(found.numpy().astype(int) - expected.astype(int))).float()
     assert steps.mean() <= 1
     assert steps.quantile(0.999) <= 8
+
+
+def test_bf16_of_the_embedded_model() -> None:
+    generators = [load_generator("stylegan2_rooms", device="cpu", precision=name) for name in ("fp32", "bf16")]
+    wp = generators[0].to_wp(generators[0].sample(64, seed=0), "z")
+    expected, found = (generator.synthesize(wp) for generator in generators)
+    assert_close_bytes(found, expected.numpy())
+
+
+def test_bf16_at_256() -> None:
+    entry = json.loads((GOLDEN / "keys_256.json").read_text())["stylegan_auto"]
+    checkpoint = rule_checkpoint("stylegan", rule_tensors(entry["state_dict"], seed=1), entry["settings"])
+    images = []
+    for dtype in (torch.float32, torch.bfloat16):
+        generator = Generator(build_network(checkpoint), "stylegan", "cpu", dtype, 0.7, 8)
+        images.append(generator.synthesize(generator.sample(2, seed=0), "z"))
+    assert images[0].shape == (2, 256, 256, 3)
+    assert_close_bytes(images[1], images[0].numpy())
 
 
 def test_half_precision_range() -> None:
