@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from readme_commands import README, command_blocks
 
+from higan.generators.zoo import read_zoo
+
 ROOT = README.parent
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = command_blocks(TEXT)
@@ -58,3 +60,7 @@ def test_python_example_runs_as_printed(checkout: Path) -> None:
 def test_first_commands_are_single_lines() -> None:
     assert "\n" not in BLOCKS["first"] and "\n" not in BLOCKS["test"]
     assert BLOCKS["first"].startswith("pip install -e . && python simple_manipulate.py stylegan2_rooms indoor_lighting")
+
+
+def test_every_known_model_is_listed() -> None:
+    assert not [name for name in read_zoo() if f"`{name}`" not in TEXT]
