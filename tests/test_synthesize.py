@@ -193,6 +193,18 @@ def test_conditional_models_take_a_class(model: Path, tmp_path: Path, capsys: py
     assert not (tmp_path / "refused").exists()
 
 
+def test_truncation_and_noise(model: Path, tmp_path: Path) -> None:
+    options = (model, "-N", 4, "--save_wp", *PREDICTION)
+    truncation = ("--truncation_psi=0", "--truncation_layers=2")
+    for name, more in (("plain", ("--truncation_psi=1",)), ("short", truncation), ("none", ("--noise=none",))):
+        assert run(*options, "-o", tmp_path / name, *more) == 0
+    plain, short = (np.load(tmp_path / name / "wp.npy") for name in ("plain", "short"))
+    assert np.array_equal(short[:, 2:], plain[:, 2:])
+    assert np.ptp(short[:, :2], axis=0).max() == 0 and np.ptp(plain[:, :2], axis=0).max() > 0
+    settings = read_run(tmp_path / "none")
+    assert settings is not None and settings["settings"]["noise"] == "none"
+
+
 def test_page(model: Path, tmp_path: Path) -> None:
     options = ("--generate_html", "--html_row=2", "--html_col=2", "--html_name=a.html")
     assert run(model, "-N", 6, "-o", tmp_path, *options) == 0
