@@ -18,6 +18,7 @@ from higan.checkpoints.unpickling import Record, StoredTensor
 from higan.errors import CheckpointError
 
 FORMAT, VERSION = "higan", 1
+MOST = 1e6  # a clamp or multiplier of a network that was trained is below a thousand
 FAMILIES = ("pggan", "stylegan", "stylegan2")
 
 
@@ -57,7 +58,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise CheckpointError(f"{path} is damaged: {type(error).__name__} {error}") from error
 
@@ -83,6 +84,8 @@ def read(path: Path) -> Checkpoint:
     if family not in FAMILIES:
         raise CheckpointError(f"a network of family {str(family)[:40]!r}; supported: {', '.join(FAMILIES)}")
     for name, tensor in state_dict.items():
+        if not tensor.numel():
+            raise CheckpointError(f"the tensor {name} is empty: its shape is {list(tensor.shape)}")
         if not math.isfinite(tensor.sum()) and not tensor.isfinite().all():
             raise CheckpointError(f"the weights are not finite numbers: {name} holds NaN or infinity")
     settings = infer_settings(family, state_dict) | settings
@@ -142,6 +145,8 @@ def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
     for name, kind in kinds.items():
         if name in settings and not isinstance(settings[name], kind):
             raise CheckpointError(f"setting {name} is {describe(settings[name])}")
+        if isinstance(settings.get(name), (int, float)) and not 0 <= settings[name] < MOST:
+            raise CheckpointError(f"setting {name} is {settings[name]!r}; expected a number from 0 on")
     return {name: settings[name] for name in kinds if name in settings}
 
 

@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from higan.errors import HiganError, run_script
+from higan.errors import ArgumentParser, HiganError, run_script
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m higan.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(__doc__, "python -m higan.checkpoints")
     parser.add_argument("file", type=Path, metavar="FILE", help="weight file of any supported format")
     parser.add_argument("--convert", type=Path, metavar="OUT.pth", help="write the weights in the project's own format")
     return parser.parse_args()
@@ -25,11 +23,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from higan.checkpoints import read_checkpoint, write_checkpoint
-    from higan.generators import build_network
+    from higan.checkpoints import write_checkpoint
+    from higan.generators import read_network
 
-    checkpoint = read_checkpoint(args.file)
-    build_network(checkpoint)
+    checkpoint, _ = read_network(args.file)
     values = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
     print(f"{'format':18} {checkpoint.format}")
     print(f"{'family':18} {checkpoint.family}")

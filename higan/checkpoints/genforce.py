@@ -12,45 +12,41 @@ from higan.errors import CheckpointError
 Tensors = dict[str, Tensor]
 FIXED = ("blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")  # defined by the architecture
 
+INDEX = r"(\d\d?)"
+BIAS = r"(?:wscale\.)?bias"
 MAPPING = [
-    (r"mapping\.dense(\d\d?)\.fc\.weight", r"mapping.dense.\1.weight", ""),
-    (r"mapping\.dense(\d\d?)\.(?:wscale\.)?bias", r"mapping.dense.\1.bias", ""),
+    (rf"mapping\.dense{INDEX}\.fc\.weight", r"mapping.dense.\1.weight", ""),
+    (rf"mapping\.dense{INDEX}\.{BIAS}", r"mapping.dense.\1.bias", ""),
     (r"truncation\.w_avg", "w_avg", ""),
 ]
-# name in the file, name here, what to do with the tensor
+CONVOLUTIONS = [
+    (rf"layer{INDEX}\.conv\.weight", r"layers.\1.weight", ""),
+    (rf"layer{INDEX}\.weight", r"layers.\1.weight", "fused"),
+    (rf"output{INDEX}\.conv\.weight", r"outputs.\1.weight", ""),
+    (rf"output{INDEX}\.{BIAS}", r"outputs.\1.bias", ""),
+]
+EPILOGUE = rf"layer{INDEX}\.epilogue\."
+# name in the file (without "synthesis."), name here, what to do with the tensor
 RULES = {
-    "pggan": [
-        (r"layer(\d\d?)\.conv\.weight", r"layers.\1.weight", ""),
-        (r"layer(\d\d?)\.weight", r"layers.\1.weight", "fused"),
-        (r"layer(\d\d?)\.wscale\.bias", r"layers.\1.bias", ""),
-        (r"output(\d\d?)\.conv\.weight", r"outputs.\1.weight", ""),
-        (r"output(\d\d?)\.wscale\.bias", r"outputs.\1.bias", ""),
-    ],
+    "pggan": [*CONVOLUTIONS, (rf"layer{INDEX}\.{BIAS}", r"layers.\1.bias", "")],
     "stylegan": [
         *MAPPING,
-        (r"synthesis\.layer0\.const", "const", ""),
-        (r"synthesis\.layer(\d\d?)\.conv\.weight", r"layers.\1.weight", ""),
-        (r"synthesis\.layer(\d\d?)\.weight", r"layers.\1.weight", "fused"),
-        (r"synthesis\.layer(\d\d?)\.epilogue\.bias", r"layers.\1.bias", ""),
-        (r"synthesis\.layer(\d\d?)\.epilogue\.apply_noise\.noise", r"layers.\1.noise", ""),
-        (r"synthesis\.layer(\d\d?)\.epilogue\.apply_noise\.weight", r"layers.\1.noise_strength", ""),
-        (r"synthesis\.layer(\d\d?)\.epilogue\.style_mod\.dense\.fc\.weight", r"layers.\1.style.weight", ""),
-        (r"synthesis\.layer(\d\d?)\.epilogue\.style_mod\.dense\.wscale\.bias", r"layers.\1.style.bias", ""),
-        (r"synthesis\.output(\d\d?)\.conv\.weight", r"outputs.\1.weight", ""),
-        (r"synthesis\.output(\d\d?)\.bias", r"outputs.\1.bias", ""),
+        *CONVOLUTIONS,
+        (r"layer0\.const", "const", ""),
+        (EPILOGUE + "bias", r"layers.\1.bias", ""),
+        (EPILOGUE + r"apply_noise\.noise", r"layers.\1.noise", ""),
+        (EPILOGUE + r"apply_noise\.weight", r"layers.\1.noise_strength", ""),
+        (EPILOGUE + r"style_mod\.dense\.fc\.weight", r"layers.\1.style.weight", ""),
+        (EPILOGUE + rf"style_mod\.dense\.{BIAS}", r"layers.\1.style.bias", ""),
     ],
     "stylegan2": [
         *MAPPING,
-        (r"synthesis\.early_layer\.const", "const", ""),
-        (r"synthesis\.layer(\d\d?)\.(bias|noise|noise_strength)", r"layers.\1.\2", ""),
-        (r"synthesis\.layer(\d\d?)\.style\.fc\.weight", r"layers.\1.style.weight", ""),
-        (r"synthesis\.layer(\d\d?)\.style\.bias", r"layers.\1.style.bias", "plus one"),
-        (r"synthesis\.layer(\d\d?)\.weight", r"layers.\1.weight", "transposed"),
-        (r"synthesis\.output(\d\d?)\.bias", r"outputs.\1.bias", ""),
-        (r"synthesis\.output(\d\d?)\.style\.fc\.weight", r"outputs.\1.style.weight", ""),
-        (r"synthesis\.output(\d\d?)\.style\.bias", r"outputs.\1.style.bias", "plus one"),
-        (r"synthesis\.output(\d\d?)\.weight", r"outputs.\1.weight", "transposed"),
-        (r"synthesis\.skip_layer(\d\d?)\.weight", r"skips.\1.weight", "transposed"),
+        (r"early_layer\.const", "const", ""),
+        (rf"(layer|output){INDEX}\.(bias|noise|noise_strength)", r"\1s.\2.\3", ""),
+        (rf"(layer|output){INDEX}\.style\.fc\.weight", r"\1s.\2.style.weight", ""),
+        (rf"(layer|output){INDEX}\.style\.bias", r"\1s.\2.style.bias", "plus one"),
+        (rf"(layer|output){INDEX}\.weight", r"\1s.\2.weight", "transposed"),
+        (rf"skip_layer{INDEX}\.weight", r"skips.\1.weight", "transposed"),
     ],
 }
 
@@ -102,8 +98,9 @@ def architecture(state_dict: Tensors) -> str:
 
 
 def rename(family: str, name: str) -> tuple[str, str]:
+    """Return a tensor's name in the network's layout, and what to do with it."""
     for pattern, replacement, rule in RULES[family]:
-        if match := re.fullmatch(pattern, name):
+        if match := re.fullmatch(pattern, name.removeprefix("synthesis.")):
             return match.expand(replacement), rule
     raise CheckpointError(f"a {family} state dict with an unknown tensor {name[:80]!r}")
 

@@ -40,30 +40,30 @@ MAPPING = [
     (r"noise(\d\d?)", r"layers.\1.noise", ""),
     (r"4x4/Const/const", "const", ""),
 ]
+CONVOLUTIONS = [
+    (r"LAYER/weight", "layers.{layer}.weight", "conv"),
+    (r"LAYER/bias", "layers.{layer}.bias", ""),
+    (r"ToRGB_lod(?P<lod>\d)/weight", "outputs.{block}.weight", "conv"),
+    (r"ToRGB_lod(?P<lod>\d)/bias", "outputs.{block}.bias", ""),
+]
 # name in the file (LAYER stands for the names of a resolution's layers), name here, what to do with the tensor
 RULES = {
     "pggan": [
+        *CONVOLUTIONS,
         (r"4x4/Dense/weight", "layers.0.weight", "first"),
         (r"4x4/Dense/bias", "layers.0.bias", ""),
-        (r"LAYER/weight", "layers.{layer}.weight", "conv"),
-        (r"LAYER/bias", "layers.{layer}.bias", ""),
-        (r"ToRGB_lod(?P<lod>\d)/weight", "outputs.{block}.weight", "conv"),
-        (r"ToRGB_lod(?P<lod>\d)/bias", "outputs.{block}.bias", ""),
     ],
     "stylegan": [
         *MAPPING,
-        (r"LAYER/weight", "layers.{layer}.weight", "conv"),
-        (r"LAYER/bias", "layers.{layer}.bias", ""),
+        *CONVOLUTIONS,
         (r"LAYER/Noise/weight", "layers.{layer}.noise_strength", ""),
         (r"LAYER/StyleMod/weight", "layers.{layer}.style.weight", "dense"),
         (r"LAYER/StyleMod/bias", "layers.{layer}.style.bias", ""),
-        (r"ToRGB_lod(?P<lod>\d)/weight", "outputs.{block}.weight", "conv"),
-        (r"ToRGB_lod(?P<lod>\d)/bias", "outputs.{block}.bias", ""),
     ],
     "stylegan2": [
         *MAPPING,
-        (r"LAYER/weight", "layers.{layer}.weight", "conv"),
-        (r"LAYER/(?P<last>bias|noise_strength)", "layers.{layer}.{last}", ""),
+        *CONVOLUTIONS[:2],
+        (r"LAYER/noise_strength", "layers.{layer}.noise_strength", ""),
         (r"LAYER/mod_weight", "layers.{layer}.style.weight", "dense"),
         (r"LAYER/mod_bias", "layers.{layer}.style.bias", "plus one"),
         (r"SIZE/ToRGB/weight", "outputs.{block}.weight", "conv"),

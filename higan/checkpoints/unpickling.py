@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from higan.errors import CheckpointError
+from higan.runs import open_file
 
 MAX_OPCODES = 200_000  # the largest known files have some 20,000
-MAX_TEXT = 2**24
+MAX_TEXT = 2**26  # the largest array of PGGAN's, as text in protocol 2
 MAX_ENTRIES = 100_000
 MAX_DIMENSIONS = 8
 
@@ -70,8 +71,13 @@ class StoredTensor:
             flat[self.offset :], self.shape, tuple(step * size for step in self.stride), writeable=False
         )
         if dtype == "bf16":
-            return torch.from_numpy(values.copy()).view(torch.bfloat16).float()
-        return torch.from_numpy(np.array(values, np.float32, order="C"))
+            tensor = torch.from_numpy(values.copy()).view(torch.bfloat16).float()
+        else:
+            with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found there
+                tensor = torch.from_numpy(np.array(values, np.float32, order="C"))
+        if isinstance(mapped := self.storage.data.obj, mmap.mmap) and hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_DONTNEED)  # the pages of the file; they come back when they are read again
+        return tensor
 
 
 @dataclass
@@ -119,7 +125,7 @@ def read_objects(path: Path) -> Any:
         The bytes are neither a PyTorch file (zip or the older stream) nor a pickle, or need something that is not
         allowed; the message does not name the file.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if not file.seek(0, 2):
             raise CheckpointError("the file is empty")
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -350,7 +356,7 @@ class Unpickler:
                 return
             filled = array(shape, dtype, data, bool(fortran))
             target.storage, target.shape, target.stride = filled.storage, filled.shape, filled.stride
-        elif not (type(target) is dict and state in (None, {})):
+        elif not (type(target) is dict and (state is None or type(state) is dict)):  # PyTorch's _metadata is not used
             raise Damaged("the pickle sets the state of something that has none")
 
     def persistent_id(self) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from higan.checkpoints import Checkpoint, read_checkpoint
 from higan.devices import choose_device, choose_precision
@@ -60,11 +59,11 @@ def load_generator(
     place = choose_device(device)
     dtype = choose_precision(precision, place)
     path, model = find_weights(name_or_path)
-    checkpoint = read_checkpoint(path)
-    psi, layers = TRUNCATION[checkpoint.family]
+    network = read_network(path)[1]
+    psi, layers = TRUNCATION[network.family]
     psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
     return Generator(
-        build_network(checkpoint),
+        network,
         name=model.get("name", path.stem),
         device=place,
         dtype=dtype,
@@ -77,7 +76,16 @@ def load_generator(
     )
 
 
-def build_network(checkpoint: Checkpoint) -> nn.Module:
+def read_network(path: Path) -> tuple[Checkpoint, Any]:
+    """Return what a weight file holds, and its network; raise CheckpointError, which names the file, if it has none."""
+    checkpoint = read_checkpoint(path)
+    try:
+        return checkpoint, build_network(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def build_network(checkpoint: Checkpoint) -> Any:
     """Return the network of a checkpoint with its weights, which are not copied.
 
     Raises
@@ -89,8 +97,11 @@ def build_network(checkpoint: Checkpoint) -> nn.Module:
     if settings.get("architecture", "skip") not in ARCHITECTURES:
         supported = ", ".join(ARCHITECTURES)
         raise CheckpointError(f"a StyleGAN2 of architecture {settings['architecture']!r}; supported: {supported}")
-    with torch.device("meta"):
-        network = NETWORKS[checkpoint.family](**settings)
+    try:
+        with torch.device("meta"):
+            network = NETWORKS[checkpoint.family](**settings)
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"the {checkpoint.family} does not fit together: {error}") from None
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in checkpoint.state_dict.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -101,10 +112,11 @@ def build_network(checkpoint: Checkpoint) -> nn.Module:
     return network
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+def digest(*paths: Path) -> str:
+    """Return the SHA-256 of files one after the other, in hexadecimal."""
     value = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(DIGEST_BLOCK):
-            value.update(block)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(DIGEST_BLOCK):
+                value.update(block)
     return value.hexdigest()

@@ -7,15 +7,11 @@ Weight files are looked for in the folder that the environment variable HIGAN_MO
 
 from __future__ import annotations
 
-import argparse
-
-from higan.errors import run_script
+from higan.errors import ArgumentParser, run_script
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        prog="python -m higan.generators", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    ArgumentParser(__doc__, "python -m higan.generators").parse_args()
     from higan.generators.zoo import find_file, folders, read_zoo
 
     published = ""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import zlib
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from higan.devices import require_memory, within_memory
 from higan.errors import HiganError
 
+MOST_PSI = 100  # 1 is no truncation; far above it images are nothing but white or black
 NOISES = ("const", "none", "random")
 SAMPLE_ROWS = 1024  # rows drawn at once, small enough for the caches
 CPU_BATCH_BYTES = 192 * 2**20  # more than this falls out of the caches and is slower
@@ -20,6 +23,21 @@ LIVE_TENSORS = 4  # activations of the largest layer that are alive at once
 
 Codes = Tensor | np.ndarray
 State = tuple[Tensor | None, ...]
+
+
+class NotFiniteError(HiganError):
+    """A generator gives an image of NaN or infinity; `row` is the first such one of the codes it was given."""
+
+    def __init__(self, name: str, row: int) -> None:
+        super().__init__(
+            f"{name} gives an image of NaN or infinity for sample {row}; check the precision (fp32 has the widest "
+            "range), the truncation and the weights"
+        )
+        self.name, self.row = name, row
+
+    def after(self, rows: int) -> NotFiniteError:
+        """Return the error as it reads where `rows` codes came before."""
+        return NotFiniteError(self.name, rows + self.row)
 
 
 class Generator:
@@ -65,6 +83,8 @@ class Generator:
     ) -> None:
         if noise not in NOISES:
             raise HiganError(f"unknown noise {noise!r}; expected one of {', '.join(NOISES)}")
+        if not abs(truncation_psi) <= MOST_PSI:
+            raise HiganError(f"truncation_psi is {truncation_psi}; expected a number from -{MOST_PSI} to {MOST_PSI}")
         if truncation_layers < 0:
             raise HiganError(f"truncation_layers is {truncation_layers}; expected 0 (none) or more")
         self.device = torch.device(device)
@@ -89,6 +109,7 @@ class Generator:
         """Return z, float32 [num, z_dim] on the CPU, of norm sqrt(z_dim); row i depends on (seed, start + i) alone."""
         if num < 0 or start < 0 or seed < 0:
             raise HiganError(f"num {num}, seed {seed}, start {start}: expected numbers from 0")
+        require_memory(4 * num * self.z_dim, f"{num} samples")
         return torch.from_numpy(sample_sphere(num, self.z_dim, seed, start))
 
     def psi(self) -> Tensor:
@@ -143,35 +164,56 @@ class Generator:
         self._require_layers("styles")
         return self.network.styles(self._codes(wp, "wp"))
 
-    def synthesize(self, codes: Codes, space: str = "wp", label: int | Codes | None = None) -> Tensor:
+    def synthesize(
+        self,
+        codes: Codes,
+        space: str = "wp",
+        label: int | Codes | None = None,
+        finite: list[Tensor] | None = None,
+    ) -> Tensor:
         """Return images, uint8 [N, H, W, 3] on the device, of `codes` in `space`, `batch_size` of them at a time.
 
         Lack of memory halves `batch_size` and goes on.
+
+        Parameters
+        ----------
+        finite
+            Takes, for every batch, which of its images are finite, bool [n] on the device: the caller looks at it once
+            the GPU is done. Without it NotFiniteError is raised here.
+
+        Raises
+        ------
+        NotFiniteError
+            An image holds NaN or infinity.
+        HiganError
+            Codes or label do not fit the model, or memory does not suffice for one image.
         """
         codes = self._codes(codes, space)
         labels = self._one_hot(label, len(codes)) if space == "z" else None
         images: list[Tensor] = []
         start = 0
         while start < len(codes):
-            rows = slice(start, start + self.batch_size)
+            rest = codes[start:], None if labels is None else labels[start:]
             try:
-                images.append(self._synthesize(codes[rows], space, None if labels is None else labels[rows]))
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-                continue
-            start = rows.stop
+                batch, self.batch_size = within_memory(partial(self._synthesize, *rest, space, finite), self.batch_size)
+            except NotFiniteError as error:
+                raise error.after(start) from None
+            images.append(batch)
+            start += len(batch)
         if not images:
             return torch.empty(0, self.resolution, self.resolution, 3, dtype=torch.uint8, device=self.device)
         return images[0] if len(images) == 1 else torch.cat(images)
 
     @torch.inference_mode()
-    def _synthesize(self, codes: Tensor, space: str, label: Tensor | None) -> Tensor:
+    def _synthesize(
+        self, codes: Tensor, label: Tensor | None, space: str, finite: list[Tensor] | None, size: int
+    ) -> Tensor:
+        """Return the images of the first `size` codes."""
+        codes, label = codes[:size], None if label is None else label[:size]
         if self.family == "pggan":
-            return to_uint8(self.network(codes))
+            return self._to_uint8(self.network(codes), finite)
         wp = self.to_wp(codes, space, label)
-        return self.image(self.advance(self.initial(len(wp)), wp, 0, self.num_layers))
+        return self.image(self.advance(self.initial(len(wp)), wp, 0, self.num_layers), finite)
 
     def render(self, codes: Tensor) -> Tensor:
         """Return images, float32 [N, 3, H, W], nominally in [-1, 1], differentiable in `codes`: wp (PGGAN: z)."""
@@ -202,21 +244,34 @@ class Generator:
         return state
 
     @torch.inference_mode()
-    def image(self, state: State) -> Tensor:
-        """Return the images, uint8 [N, H, W, 3], of a state that has left the last layer."""
-        return to_uint8(self.network.image(state))
+    def image(self, state: State, finite: list[Tensor] | None = None) -> Tensor:
+        """Return the images, uint8 [N, H, W, 3], of a state that has left the last layer; `finite` as `synthesize`."""
+        return self._to_uint8(self.network.image(state), finite)
 
     @torch.inference_mode()
     def select(self, state: State, index: Tensor) -> State:
         """Return the rows `index` (int64 [M]) of a state; rows may repeat."""
         return tuple(None if part is None else part.index_select(0, index.to(part.device)) for part in state)
 
+    def _to_uint8(self, images: Tensor, finite: list[Tensor] | None) -> Tensor:
+        """Return images as uint8, which cannot tell NaN from black, and note or raise that some are not finite."""
+        flags, result = images.isfinite().flatten(1).all(dim=1), to_uint8(images)
+        if finite is not None:
+            finite.append(flags)
+        elif not bool(flags.all()):
+            raise NotFiniteError(self.name, flags.tolist().index(False))
+        return result
+
+    def code_shape(self, space: str) -> tuple[int, ...]:
+        """Return the shape of one code of "z", "w" or "wp"."""
+        return {"z": (self.z_dim,), "w": (self.w_dim,), "wp": (self.num_layers, self.w_dim)}[space]
+
     def _codes(self, codes: Codes, space: str) -> Tensor:
         """Return `codes` as float32 on the device; raise HiganError unless their shape is that of `space`."""
         if space not in self.spaces:
             raise HiganError(f"{self.name} ({self.family}) has no space {space!r}; expected {', '.join(self.spaces)}")
         codes = torch.as_tensor(codes)
-        row = {"z": (self.z_dim,), "w": (self.w_dim,), "wp": (self.num_layers, self.w_dim)}[space]
+        row = self.code_shape(space)
         if tuple(codes.shape[1:]) != row or codes.ndim != len(row) + 1:
             expected = ", ".join(map(str, ("N", *row)))
             raise HiganError(f"codes of shape {list(codes.shape)}; {self.name} expects [{expected}] in space {space}")
@@ -232,6 +287,8 @@ class Generator:
             raise HiganError(f"{self.name} is not conditional; leave the class out")
         if label is None:
             raise HiganError(f"{self.name} is conditional; choose a class from 0 to {count - 1} (--class_idx)")
+        if isinstance(label, int) and not 0 <= label < count:
+            raise HiganError(f"class {label}; {self.name} has classes 0 to {count - 1}")
         labels = torch.as_tensor(label, device=self.device)
         if labels.ndim == 2:
             if tuple(labels.shape) != (num, count):
@@ -301,8 +358,3 @@ def random_noise(code: Tensor, layer: int, size: int) -> Tensor:
         generator = np.random.Generator(np.random.Philox(key=[zlib.crc32(row.tobytes()), layer]))
         noises.append(generator.standard_normal((1, size, size), dtype=np.float32))
     return torch.from_numpy(np.stack(noises))
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether `error` says that memory for a tensor was lacking, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 
@@ -96,13 +97,18 @@ def conv_kernel(weight: Tensor, gain: float, up: str = "") -> Tensor:
         "" keeps the size. "nearest" doubles it by repeating pixels before the convolution; "fused" is the reference
         programs' faster form of that, which is another function of the same weight: the kernel is mirrored. Both are
         one transposed convolution with a 4x4 kernel, [I, O, 4, 4].
+
+    The kernel is a new tensor, channels last.
     """
-    weight = weight * (gain / math.sqrt(weight[0].numel()))
+    scale = gain / math.sqrt(weight[0].numel())
     if not up:
-        return weight
-    weight = (weight if up == "fused" else weight.flip(2, 3)).transpose(0, 1)
-    padded = F.pad(weight, (1, 1, 1, 1))
-    return padded[..., 1:, 1:] + padded[..., :-1, 1:] + padded[..., 1:, :-1] + padded[..., :-1, :-1]
+        return weight.clone(memory_format=torch.channels_last).mul_(scale)
+    outputs, inputs, size, _ = weight.shape
+    kernel = weight.new_zeros(inputs, size + 1, size + 1, outputs).permute(0, 3, 1, 2)
+    for y, x in itertools.product(range(size), repeat=2):  # without copies of the weight, which is large
+        top, left = (y, x) if up == "fused" else (size - 1 - y, size - 1 - x)
+        kernel[:, :, top : top + 2, left : left + 2] += weight[:, :, y, x].t()[:, :, None, None]
+    return kernel.mul_(scale)
 
 
 def convolve(x: Tensor, kernel: Tensor, up: str = "", bias: Tensor | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """StyleGAN's generator (Karras et al. 2019, "A style-based generator architecture for GANs").
 
-Layer l reads code l: noise, bias, leaky ReLU, instance norm and style, then the convolution into layer l + 1.
+Layer l reads code l: noise, leaky ReLU, instance norm and style, then the convolution with bias into layer l + 1.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class StyleGAN(nn.Module):
 
     def initial(self, num: int) -> State:
         """Return the state that enters layer 0, for `num` samples."""
-        return (self.const.to(memory_format=torch.channels_last).expand(num, -1, -1, -1),)
+        const = self.layers[0].convolve(self.const).to(memory_format=torch.channels_last)
+        return (const.expand(num, -1, -1, -1),)
 
     def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
         """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""
@@ -147,9 +148,9 @@ class Mapping(nn.Module):
 
 
 class Layer(nn.Module):
-    """What code l acts on, and the convolution that leads there (none in layer 0).
+    """What code l acts on, and what leads there: a convolution with bias (in layer 0 the bias alone).
 
-    forward: noise, bias, leaky ReLU, instance norm, style; x [N, C, H, W], code [N, w_dim] -> [N, C, H, W].
+    forward: noise, leaky ReLU, instance norm, style; x [N, C, H, W], code [N, w_dim] -> [N, C, H, W].
     """
 
     noise: Tensor
@@ -162,40 +163,35 @@ class Layer(nn.Module):
         self.register_buffer("noise", random_weight(1, 1, size, size))
         self.style = EqualizedLinear(w_dim, 2 * out_channels)
         self.up = up
-        self.prepared: tuple[Tensor | None, Tensor] | None = None
+        self.prepared: tuple[Tensor | None, Tensor, Tensor, Tensor] | None = None
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale the weights once and lay them out for inference in `dtype`; call again after they change."""
         self.prepared = self._weights(dtype)
 
-    def _weights(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
-        """Return the convolution's kernel and the sum of noise and bias."""
-        shift = self._shift(self.noise).to(dtype, memory_format=torch.channels_last)
-        if self.weight is None:
-            return None, shift
-        kernel = conv_kernel(self.weight, math.sqrt(2), self.up).to(dtype, memory_format=torch.channels_last)
-        return kernel, shift
-
-    def _shift(self, noise: Tensor) -> Tensor:
-        return noise * self.noise_strength[:, None, None] + self.bias[:, None, None]
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        """Return the kernel (None in layer 0), the bias [C], the noise [1, 1, H, W] and its strengths [C, 1, 1]."""
+        kernel = None
+        if self.weight is not None:
+            kernel = conv_kernel(self.weight, math.sqrt(2), self.up).to(dtype)
+        return kernel, self.bias.to(dtype), self.noise.to(dtype), self.noise_strength[:, None, None].to(dtype)
 
     def convolve(self, x: Tensor) -> Tensor:
-        """Return what enters this layer, [N, C, H, W], of the last layer's output."""
-        kernel, _ = self.prepared or self._weights(x.dtype)
+        """Return what enters this layer, [N, C, H, W], of the last layer's output (layer 0: of the constant)."""
+        kernel, bias, _, _ = self.prepared or self._weights(x.dtype)
+        x = x.to(bias.dtype)
         if kernel is None:
-            raise ValueError("layer 0 reads the constant; it has no convolution")
-        x = convolve(x.to(kernel.dtype), kernel, self.up)
-        if self.up:
-            blur = fir_kernel(x.shape[1], x.dtype, x.device, (1, 2, 1), 1.0)
-            x = F.conv2d(x, blur, padding=1, groups=x.shape[1])
-        return x
+            return x + bias[:, None, None]
+        if not self.up:
+            return convolve(x, kernel, bias=bias)
+        x = convolve(x, kernel, self.up)
+        blur = fir_kernel(x.shape[1], x.dtype, x.device, (1, 2, 1), 1.0)
+        return F.conv2d(x, blur, bias, padding=1, groups=x.shape[1])
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None = None) -> Tensor:
-        if noise is None:
-            shift = (self.prepared or self._weights(x.dtype))[1]
-        else:
-            shift = self._shift(noise).to(x.dtype, memory_format=torch.channels_last)
-        x = F.leaky_relu_(x + shift, SLOPE)
+        _, _, stored_noise, strength = self.prepared or self._weights(x.dtype)
+        noise = stored_noise if noise is None else noise.to(x.dtype)
+        x = F.leaky_relu_(torch.addcmul(x, noise, strength), SLOPE)
         scale, offset = self.style(code).chunk(2, dim=1)
         return normalize(x, scale + 1, offset)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from higan.generators.layers import EPSILON, SLOPE, EqualizedLinear, fir_kernel, pixel_norm, random_weight, upsample_fir
 
 ARCHITECTURES = ("skip", "resnet", "orig")
+GAIN = math.sqrt(2)  # of the activation
 State = tuple[Tensor, "Tensor | None"]  # activations [N,C,H,W] and the image so far [N,3,H,W]
 
 
@@ -193,42 +194,40 @@ class ModulatedConv(nn.Module):
         self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
         self.up = up
         self.clamp = clamp
-        self.prepared: tuple[Tensor, Tensor, Tensor] | None = None
+        self.prepared: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """Scale the weights once and lay them out for inference in `dtype`; call again after they change."""
-        shift = self.noise * self.noise_strength + self.bias[:, None, None]
-        shift = (shift * math.sqrt(2)).to(dtype, memory_format=torch.channels_last)
-        self.prepared = (*self._weights(dtype), shift)
+        """Lay the weights out once for inference in `dtype`; call again after they change."""
+        # the layout of the kernel, so that in float32 most layers need no second copy of it
+        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
+        self.prepared = self._weights(dtype)
 
-    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the convolution's kernel, and the sums of its squares for the demodulation, float32 [I, O]."""
-        weight = self.weight / math.sqrt(self.weight[0].numel())
-        squares = weight.square().sum(dim=(2, 3)).t()  # [I, O]
-        weight = weight.flip(2, 3).transpose(0, 1) if self.up else weight
-        return weight.to(dtype, memory_format=torch.channels_last), squares
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the kernel, the sums of its squares (float32 [I, O]), the stored noise [1, 1, H, W] and bias [O]."""
+        kernel = self.weight.flip(2, 3).transpose(0, 1) if self.up else self.weight
+        squares = torch.linalg.vector_norm(self.weight, dim=(2, 3)).square().t()
+        bias = (self.bias * GAIN).to(dtype)
+        return kernel.to(dtype, memory_format=torch.channels_last), squares, self._scaled(self.noise, dtype), bias
+
+    def _scaled(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        return (noise * (self.noise_strength * GAIN)).to(dtype)
 
     def forward(self, x: Tensor, code: Tensor, noise: Tensor | None = None) -> Tensor:
-        weight, squares = self.prepared[:2] if self.prepared else self._weights(x.dtype)
+        kernel, squares, stored_noise, bias = self.prepared or self._weights(x.dtype)
         style = self.style(code)
         if x.dtype == torch.float16:  # keeps products inside half precision's range; demodulation undoes it
             style = style / style.abs().amax(dim=1, keepdim=True)
-        # sqrt(2), the gain of the activation, goes through the leaky ReLU into the demodulation, the noise and the bias
-        demodulation = (style.square() @ squares + EPSILON).rsqrt() * math.sqrt(2)
+        style = style / math.sqrt(self.weight[0].numel())
+        # the gain of the activation goes through the leaky ReLU into the demodulation, the noise and the bias
+        demodulation = (style.square() @ squares + EPSILON).rsqrt() * GAIN
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.up:
-            x = F.conv_transpose2d(x, weight, stride=2)
+            x = F.conv_transpose2d(x, kernel, stride=2)
             x = F.conv2d(x, fir_kernel(x.shape[1], x.dtype, x.device), padding=1, groups=x.shape[1])
         else:
-            x = F.conv2d(x, weight, padding=1)
-        if noise is None and self.prepared:  # noise and bias are one addend
-            x = torch.addcmul(self.prepared[2], x, demodulation.to(x.dtype)[:, :, None, None])
-        else:
-            noise = self.noise if noise is None else noise
-            shift = (self.bias[:, None, None] * math.sqrt(2)).to(x.dtype)
-            x = torch.addcmul(shift, x, demodulation.to(x.dtype)[:, :, None, None])
-            x = x + (noise * self.noise_strength * math.sqrt(2)).to(x.dtype)
-        x = F.leaky_relu_(x, SLOPE)
+            x = F.conv2d(x, kernel, padding=1)
+        x = torch.addcmul(bias[:, None, None], x, demodulation.to(x.dtype)[:, :, None, None])
+        x = F.leaky_relu_(x.add_(stored_noise if noise is None else self._scaled(noise, x.dtype)), SLOPE)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 

@@ -2,26 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from higan.errors import HiganError
+from higan.runs import is_file, read_small
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+# what a table holds, and whether it must
+KEYS: dict[str, tuple[type, bool]] = {
+    "family": (str, True),
+    "resolution": (int, True),
+    "files": (list, True),
+    "published": (str, True),
+    "licence": (str, True),
+    "truncation_psi": (float, False),
+    "truncation_layers": (int, False),
+    "predictor": (str, False),
+    "embedded": (bool, False),
+}
+PLACES = [folder / "models" for folder in Path(__file__).resolve().parents[1:3]]  # where pip copies it, where it is
+MODELS = next((place for place in PLACES if place.is_dir()), PLACES[1])
 
 
 def read_zoo() -> dict[str, dict[str, Any]]:
-    """Return the table of every known model, by name."""
-    with (MODELS / "zoo.toml").open("rb") as file:
-        return tomllib.load(file)
+    """Return the table of every known model, by name; raise HiganError unless models/zoo.toml holds such tables."""
+    path = MODELS / "zoo.toml"
+    try:
+        zoo = tomllib.loads(read_small(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise HiganError(f"cannot read {path} ({error}); fetch the project's own again") from None
+    for name, model in zoo.items():
+        check_model(path, name, model)
+    return zoo
+
+
+def check_model(path: Path, name: str, model: Any) -> None:
+    """Raise HiganError unless `model` is a table of the zoo, and its name one that files can be called after."""
+    if not re.fullmatch(r"[\w.+-]{1,100}", name) or name.startswith("."):
+        raise HiganError(f"{path}: {name[:60]!r} is no model's name; expected letters, digits, `_`, `-`")
+    if not isinstance(model, dict):
+        raise HiganError(f"{path}: {name} is a {type(model).__name__}; expected a table")
+    for key, (kind, needed) in KEYS.items():
+        value = model.get(key)
+        if (value is None and needed) or (value is not None and not isinstance(value, kind)):
+            raise HiganError(f"{path}: {key} of {name} is {str(value)[:60]!r}; expected {kind.__name__}")
+    files = model["files"]
+    if not files or not all(isinstance(file, str) and Path(file).name == file != "" for file in files):
+        raise HiganError(f"{path}: files of {name} is {str(files)[:60]!r}; expected file names without folders")
 
 
 def folders() -> list[Path]:
@@ -35,7 +72,7 @@ def find_file(name: str, model: dict[str, Any]) -> Path | None:
     for folder in folders():
         for file in model["files"]:
             for path in (folder / file, folder / name / file):
-                if path.is_file():
+                if is_file(path):
                     return path
     return None
 
@@ -59,10 +96,11 @@ def find_weights(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
             f"put it in {folders()[0]}; works now: {embedded(zoo)}"
         )
     path = Path(name_or_path)
-    if path.is_file():
+    if is_file(path):
         return path, {}
-    if path.is_dir():
-        raise HiganError(f"{path} is a folder; expected a weight file or a model's name")
+    with contextlib.suppress(OSError):  # a name too long for a file
+        if path.exists():
+            raise HiganError(f"{path} is a folder, a pipe or a device; expected a weight file or a model's name")
     close = difflib.get_close_matches(text, zoo, n=3, cutoff=0.5)
     hint = f"; close: {', '.join(close)}" if close else ""
     raise HiganError(

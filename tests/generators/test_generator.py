@@ -10,10 +10,11 @@ import torch
 from golden_cases import case_checkpoint, read_case
 
 import higan
+from higan import devices
 from higan.checkpoints import write_checkpoint
 from higan.errors import CheckpointError, HiganError
-from higan.generators import build_network, generator, load_generator
-from higan.generators.generator import Generator, sample_sphere, to_uint8
+from higan.generators import build_network, load_generator
+from higan.generators.generator import Generator, NotFiniteError, State, sample_sphere, to_uint8
 from higan.generators.stylegan2 import StyleGAN2
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
@@ -208,20 +209,36 @@ def test_lack_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> Non
     z = model.sample(7, seed=0)
     expected = model.synthesize(z, "z")
     model.batch_size = 4
-    synthesize = Generator._synthesize
+    advance, limit = Generator.advance, 2
 
-    def scarce(self: Generator, codes: torch.Tensor, space: str, label: torch.Tensor | None) -> torch.Tensor:
-        if len(codes) > 2:
+    def scarce(self: Generator, state: State, wp: torch.Tensor, start: int, stop: int) -> State:
+        if len(wp) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return synthesize(self, codes, space, label)
+        return advance(self, state, wp, start, stop)
 
-    monkeypatch.setattr(Generator, "_synthesize", scarce)
+    monkeypatch.setattr(Generator, "advance", scarce)
     assert torch.equal(model.synthesize(z, "z"), expected)
     assert model.batch_size == 2
-    monkeypatch.setattr(generator, "is_out_of_memory", lambda error: False)
-    model.batch_size = 4
+    limit = 0
+    with pytest.raises(HiganError, match="one image at a time"):
+        model.synthesize(z, "z")
+    monkeypatch.setattr(devices, "is_out_of_memory", lambda error: False)
     with pytest.raises(torch.OutOfMemoryError):
         model.synthesize(z, "z")
+
+
+def test_an_image_that_is_not_finite_is_named() -> None:
+    model = Generator(tiny(), "tiny")
+    wp = model.to_wp(model.sample(7, seed=0), "z")
+    expected = model.synthesize(wp)
+    wp[5, 2] = torch.nan
+    model.batch_size = 2
+    with pytest.raises(NotFiniteError, match="for sample 5"):
+        model.synthesize(wp)
+    flags: list[torch.Tensor] = []
+    images = model.synthesize(wp, finite=flags)
+    assert torch.cat(flags).tolist() == [True] * 5 + [False, True]
+    assert torch.equal(images[:5], expected[:5])
 
 
 def test_to_uint8() -> None:
