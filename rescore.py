@@ -16,14 +16,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from higan.errors import HiganError, run_script
+from higan.errors import ArgumentParser, HiganError, run_script
 
 CONTROLS = 20  # random directions that --write_layers compares with, if not told otherwise
 
 
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("model_name", help="a model of models/zoo.toml, or the path of a weight file")
     add("boundary_list_path", type=Path, help="list of boundaries (see above)")
@@ -33,10 +33,17 @@ def parse_args() -> argparse.Namespace:
     add("-N", "--num", type=int, default=2000, help="samples to draw (default: 2000); not used with -i")
     add("--layerwise_rescoring", action="store_true", help="move each layer alone as well")
     add("--layer_swap", action="store_true", help="measure each layer's share of every score, without boundaries")
-    add("--control", type=int, metavar="K",
-        help=f"put K random directions through the same (default: {CONTROLS} with --write_layers, else 0)")
-    add("--write_layers", action="store_true",
-        help="store the layers that pass the control in the boundaries' .json; implies --layerwise_rescoring")
+    add(
+        "--control",
+        type=int,
+        metavar="K",
+        help=f"put K random directions through the same (default: {CONTROLS} with --write_layers, else 0)",
+    )
+    add(
+        "--write_layers",
+        action="store_true",
+        help="store the layers that pass the control in the boundaries' .json; implies --layerwise_rescoring",
+    )
     add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
     add("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
     add("--class_idx", type=int, help="class to draw, for a conditional model")
@@ -51,56 +58,61 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     control = (CONTROLS if args.write_layers else 0) if args.control is None else args.control
-    if args.num < 1 or args.seed < 0 or args.batch_size < 0 or control < 0:
-        raise HiganError("expected --num from 1, --seed, --batch_size and --control from 0")
+    if args.num < 1 or args.seed < 0 or args.batch_size < 0 or not 0 <= control <= 1000:
+        raise HiganError("expected --num from 1, --seed and --batch_size from 0, --control from 0 to 1000")
     if args.write_layers and control < 2:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 
-    from tqdm import tqdm
-
-    from higan import rescoring, runs
+    from higan import rescoring_files, runs
     from higan.boundaries import read_boundary_list
     from higan.devices import keep_freed_memory
     from higan.generators import load_generator
     from higan.predictors import load_predictor
     from higan.report import write_rescoring_page
+    from higan.rescoring import rescore
 
     keep_freed_memory()
-    generator = load_generator(
-        args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx
-    )
+    generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
+    if (args.layerwise_rescoring or args.write_layers) and "wp" not in generator.spaces:
+        asked = "--write_layers" if args.write_layers else "--layerwise_rescoring"
+        raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
     entries = read_boundary_list(args.boundary_list_path, generator.num_layers)
     predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
-    codes = None if args.latent_codes_path is None else runs.read_array(args.latent_codes_path)
-    folder = runs.open_folder(args.output_dir or Path(f"{generator.name}_rescore"))
-    log = runs.open_log(folder, args.logfile_name)
-    log.info("%s", shlex.join(sys.argv))
+    codes, space = None, "z"
+    if args.latent_codes_path is not None:
+        codes = runs.read_array(args.latent_codes_path)
+        space = space_of(args.latent_codes_path, codes.ndim)
+        runs.check_codes(args.latent_codes_path, generator.code_shape(space), space)
     boundaries = [entry.boundary for entry in entries]
-    result = rescoring.rescore(
-        generator,
-        predictor,
-        boundaries,
-        num=args.num,
-        distance=args.distance,
-        layerwise=args.layerwise_rescoring or args.write_layers,
-        control=control,
-        layer_swap=args.layer_swap,
-        seed=args.seed,
-        batch_size=args.batch_size,
-        codes=codes,
-        space=space_of(args.latent_codes_path, codes.ndim) if codes is not None else "z",
-        progress=lambda batches: tqdm(batches, desc="rescoring", unit="batch", disable=not sys.stderr.isatty()),
-    )
-    result.provenance["command"] = shlex.join(sys.argv)
-    rescoring.write_rescoring(result, folder)
-    write_rescoring_page(folder / "rescore.html", result)
-    for line in rescoring.log_lines(result):
-        log.info("%s", line)
-    log.info("written to %s; the page is %s", folder, folder / "rescore.html")
-    if args.write_layers:
-        rescoring.write_layers(result, boundaries)
-        for name, layers in zip(result.names, result.verified, strict=True):
-            log.info("%s: layers %s", name, ", ".join(map(str, layers)) or "none, no better than random directions")
+    changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
+    with runs.output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
+        log = runs.open_log(folder, args.logfile_name)
+        log.info("%s", shlex.join(sys.argv))
+        result = rescore(
+            generator,
+            predictor,
+            boundaries,
+            num=args.num,
+            distance=args.distance,
+            layerwise=args.layerwise_rescoring or args.write_layers,
+            control=control,
+            layer_swap=args.layer_swap,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            codes=codes,
+            space=space,
+            progress=lambda batches: runs.progress(iterable=batches, desc="rescoring", unit="batch"),
+        )
+        result.provenance["command"] = shlex.join(sys.argv)
+        rescoring_files.write_rescoring(result, folder)
+        write_rescoring_page(folder / "rescore.html", result)
+        for line in rescoring_files.log_lines(result):
+            log.info("%s", line)
+        log.info("written to %s; the page is %s", folder, folder / "rescore.html")
+        if args.write_layers:
+            rescoring_files.write_layers(result, boundaries)
+            for name, layers in zip(result.names, result.verified, strict=True):
+                log.info("%s: layers %s", name, ", ".join(map(str, layers)) or "none, no better than random directions")
 
 
 def space_of(path: Path, ndim: int) -> str:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from higan.errors import HiganError, run_script
+from higan.errors import ArgumentParser, HiganError, run_script
 
 if TYPE_CHECKING:
     from higan.boundaries import Boundary
@@ -26,15 +27,20 @@ NAMES_AT_ONCE = 64  # scores held in memory
 
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("data_path", type=Path, help=".npy of codes: [N, D], or [N, L, D] for a direction per layer")
     add("scores_path", type=Path, help=".npy of scores: a field per name (or [N] without --score_name)")
     add("--score_name", nargs="+", default=[], metavar="NAME", help="scores to train on, or `all`")
     add("-o", "--output_dir", type=Path, default=Path("results"), help="folder to write to (default: results)")
     add("-T", "--boundary_type", default="linear", choices=("linear",), help="kind of boundary (default: linear)")
-    add("-N", "--chosen_num_or_ratio", type=float, default=2000,
-        help="samples of highest and of lowest score to use, or their share, up to 1 (default: 2000)")
+    add(
+        "-N",
+        "--chosen_num_or_ratio",
+        type=float,
+        default=2000,
+        help="samples of highest and of lowest score to use, or their share, up to 1 (default: 2000)",
+    )
     add("-r", "--split_ratio", type=float, default=0.7, help="share of them that is trained on (default: 0.7)")
     add("-v", "--invalid_value", type=float, help="leave out samples of this score (nan: those without one)")
     add("-V", "--verbose_test", action="store_true", help="judge all the other samples as well")
@@ -42,21 +48,35 @@ def parse_args() -> argparse.Namespace:
     add("--logfile_name", default="", help="the log's file name (default: the boundary's, or train_boundary.log)")
     add("--seed", type=int, default=0, help="of the split (default: 0)")
     add("--C", type=float, default=1.0, help="weight of the hinge loss (default: 1)")
-    add("--solver", default="lbfgs", choices=("lbfgs", "liblinear", "libsvm"),
-        help="of the SVM, hinge loss all; libsvm gives the paper's numbers exactly, slowly (default: lbfgs)")
+    add(
+        "--solver",
+        default="newton",
+        choices=("newton", "liblinear", "libsvm"),
+        help="of the SVM, hinge loss all; libsvm gives the paper's numbers exactly, slowly (default: newton)",
+    )
     add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
-    add("--condition", nargs="+", default=[], metavar="NAME",
-        help="make each boundary orthogonal to these: scores of the same file, or paths of boundaries")
-    add("--bootstrap", type=int, default=0, metavar="K",
-        help="train on K resampled training sets and tell the mean angle between the boundaries")
+    add(
+        "--condition",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="make each boundary orthogonal to these: scores of the same file, or paths of boundaries",
+    )
+    add(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="K",
+        help="train on K resampled training sets and tell the mean angle between the boundaries",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Run the step."""
     args = parse_args()
-    if args.jobs < 1 or not 0 <= args.seed < 2**32 or args.bootstrap < 0 or args.bootstrap == 1:
-        raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 (or 0 for none)")
+    if args.jobs < 1 or not 0 <= args.seed < 2**32 or args.bootstrap not in (0, *range(2, 1001)):
+        raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 to 1000 (0 for none)")
 
     from higan import runs
     from higan.boundaries import check_name, find_name, read_scores, write_boundary
@@ -69,30 +89,32 @@ def main() -> None:
         raise HiganError(f"{args.scores_path} holds {len(scores)} scores; choose with --score_name NAME, or all")
     suffix = args.save_name if args.save_name.endswith(".npy") else f"{args.save_name}.npy"
     files = {name: check_name(f"{name}_{suffix}" if name else suffix) for name in names}
-    folder = runs.open_folder(args.output_dir)
-    one = files[names[0]].removesuffix(".npy") + ".log"
-    log = runs.open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
-    log.info("%s", shlex.join(sys.argv))
-    log.info("%d codes %s, %d boundaries to train", len(codes), list(codes.shape[1:]), len(names))
+    with runs.output_folder(args.output_dir) as folder, closing(trained(args, codes, scores, names)) as results:
+        one = files[names[0]].removesuffix(".npy") + ".log"
+        log = runs.open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
+        log.info("%s", shlex.join(sys.argv))
+        log.info("codes %s, %d boundaries to train", list(codes.shape), len(names))
 
-    source = describe_source(args)
-    failed = []
-    for name, result in trained(args, codes, scores, names):
-        if isinstance(result, HiganError):
-            if args.score_name != ["all"]:
-                raise HiganError(f"{name}: {result}" if name else str(result))
-            log.info("%s is left out: %s", name, result)
-            failed.append(name)
-            continue
-        result.info |= source
-        path = write_boundary(result, folder, files[name])
-        log.info("%s", describe(result))
-        log.info("  written to %s", path)
-    if len(failed) == len(names):
-        raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
+        source = describe_source(args)
+        failed = []
+        for name, result in results:
+            if isinstance(result, HiganError):
+                if args.score_name != ["all"]:
+                    raise HiganError(f"{name}: {result}" if name else str(result))
+                log.info("%s is left out: %s", name, result)
+                failed.append(name)
+                continue
+            result.info |= source
+            path = write_boundary(result, folder, files[name])
+            log.info("%s", describe(result))
+            log.info("  written to %s", path)
+        if len(failed) == len(names):
+            raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
 
 
-def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str]) -> Iterator[tuple[str, Any]]:
+def trained(
+    args: argparse.Namespace, codes: Any, scores: Any, names: list[str]
+) -> Generator[tuple[str, Any], None, None]:
     """Yield each name with its boundary, or with the error that kept it from being trained, in the order of `names`."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -106,8 +128,18 @@ def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str])
     def train(name: str, values: Any) -> Boundary | HiganError:
         try:
             boundary = train_boundary(
-                codes, values, name, space, args.chosen_num_or_ratio, args.split_ratio, args.invalid_value,
-                args.verbose_test, args.solver, args.C, args.seed, args.bootstrap,
+                codes,
+                values,
+                name,
+                space,
+                args.chosen_num_or_ratio,
+                args.split_ratio,
+                args.invalid_value,
+                args.verbose_test,
+                args.solver,
+                args.C,
+                args.seed,
+                args.bootstrap,
             )
             return condition(boundary, [other for other in others if other.name != name])
         except HiganError as error:
@@ -123,10 +155,13 @@ def trained(args: argparse.Namespace, codes: Any, scores: Any, names: list[str])
             if isinstance(result, HiganError):
                 raise HiganError(f"--condition {name}: {result}")
             others.append(result)
-    with ThreadPoolExecutor(args.jobs) as pool:
+    pool = ThreadPoolExecutor(args.jobs)
+    try:
         for start in range(0, len(names), NAMES_AT_ONCE):
             loaded = load_columns(scores, names[start : start + NAMES_AT_ONCE])
             yield from zip(loaded, pool.map(train, loaded, loaded.values()), strict=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is to be trained
 
 
 def describe(boundary: Boundary) -> str:
@@ -151,7 +186,8 @@ def describe_source(args: argparse.Namespace) -> dict[str, Any]:
     if run := runs.read_run(args.data_path.parent):
         settings = run["settings"]
         source["run_sha256"] = hashlib.sha256((args.data_path.parent / runs.RUN_FILE).read_bytes()).hexdigest()
-        source |= {key: settings[key] for key in ("model_name", "model_sha256", "predictor_name") if key in settings}
+        known = {key: settings.get(key) for key in ("model_name", "model_sha256", "predictor_name")}
+        source |= {key: value for key, value in known.items() if isinstance(value, str)}
     return source
 
 

@@ -6,12 +6,9 @@ scene synthesis"): delta = mean over samples of max(F(G(code moved by `distance`
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +16,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.boundaries import Boundary, check_name, find_name, write_description
+from higan.bootstrap import (
+    Estimate,
+    Hierarchy,
+    estimate_means,
+    find_hierarchy,
+    group_rows,
+    interval,
+    resampling_weights,
+    swap_shares,
+)
+from higan.boundaries import Boundary, find_name
+from higan.devices import within_memory
+from higan.editing import MOST_DISTANCE
 from higan.errors import HiganError
 from higan.generators import Generator, digest
+from higan.generators.generator import NotFiniteError, State
 from higan.predictors import Predictor
-from higan.predictors.predictor import LEVELS
-from higan.runs import versions, write_array, write_atomic
+from higan.runs import versions
 
-RESAMPLES = 1000
-GROUPS = 200  # samples are resampled in so many groups, which bounds the memory of the bootstrap
 CONTROL_LEVEL = 1e-4  # chance of a random direction to pass the control's limit at a layer
-
-
-@dataclass
-class Estimate:
-    """Numbers with the central 95 % of their bootstrap over samples; three float32 arrays of one shape."""
-
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-@dataclass
-class Hierarchy:
-    """Where in the network a set of scores lives: centres of mass over the layers, in layers.
-
-    Attributes
-    ----------
-    center
-        [B] or [K]: centre of each boundary (or output); NaN where nothing rises or there are no layers.
-    levels
-        The V levels met, in the order of `LEVELS`.
-    level_center
-        [V]: mean of the centres of a level's boundaries (or outputs).
-    level_step
-        [V - 1]: level_center[v + 1] - level_center[v]; the order of the paper holds where `low` is above zero.
-    """
-
-    center: Estimate
-    levels: tuple[str, ...]
-    level_center: Estimate
-    level_step: Estimate
 
 
 @dataclass
@@ -204,10 +180,10 @@ def rescore(
     HiganError
         A boundary does not fit the model or names no score of the predictor's; codes or numbers out of range.
     """
-    if num < 1 or control < 0 or batch_size < 0 or not math.isfinite(distance) or distance == 0:
+    if num < 1 or control < 0 or batch_size < 0 or not 0 < abs(distance) <= MOST_DISTANCE:
         raise HiganError(
             f"num {num}, control {control}, batch_size {batch_size}, distance {distance}: expected num from 1, control "
-            "and batch_size from 0, a distance other than 0"
+            f"and batch_size from 0, a distance other than 0, {MOST_DISTANCE:g} at most"
         )
     outputs = [(name, group) for group, names in predictor.names.items() for name in names]
     targets = [check_boundary(generator, boundary, predictor) for boundary in boundaries]
@@ -224,31 +200,35 @@ def rescore(
     steps = [make_step(generator, boundary, distance) for boundary in (*boundaries, *controls)]
 
     tally = Tally(num, targets, len(controls), 1 + len(layers), len(outputs))
-    swap_tally = SwapTally(num, generator.num_layers, len(outputs)) if layer_swap else None
-    batch_size = batch_size or generator.batch_size
-    for start in (progress or iter)(range(0, num, batch_size)):
-        rows = slice(start, min(start + batch_size, num))
-        part = {key: value[rows] for key, value in base.items()}
-        measure_batch(generator, predictor, part, rows, steps, layers, tally)
-        if swap_tally is not None:
-            swap_batch(generator, predictor, base["wp"], rows, tally.base[rows], swap_tally)
+    swaps = SwapTally(num, generator.num_layers, len(outputs)) if layer_swap else None
+    size = batch_size = batch_size or generator.batch_size
+    for first in (progress or iter)(range(0, num, batch_size)):
+        start, stop = first, min(first + batch_size, num)
+        while start < stop:
+            measure = partial(measure_batch, generator, predictor, base, steps, tally, swaps, range(start, stop))
+            try:
+                sums, size = within_memory(measure, size)
+            except NotFiniteError as error:
+                raise error.after(start) from None
+            for add in sums:
+                add()
+            start += size
 
     levels = tuple(predictor.levels.get(name, "") for name, _ in outputs)
     boundary_levels = tuple(
         str(boundary.info.get("level") or levels[target]) for boundary, target in zip(boundaries, targets, strict=True)
     )
-    weights = resampling_weights(tally.group_sizes, seed)
-    delta, signed = (estimate(sums, tally.group_sizes, weights) for sums in (tally.clamped, tally.signed))
+    weights = resampling_weights(len(tally.group_sizes), seed)
+    delta, signed = (estimate_means(sums, tally.group_sizes, weights) for sums in (tally.clamped, tally.signed))
     risen, image_change = (sums / num for sums in (tally.risen, tally.change))
-    for index, boundary in enumerate(boundaries):
-        if boundary.space == "z":
-            for table in (*vars(delta).values(), *vars(signed).values(), risen, image_change):
-                table[index, 1:] = np.nan
+    of_z = np.array([boundary.space == "z" for boundary in boundaries], dtype=bool)
+    for table in (*vars(delta).values(), *vars(signed).values(), risen, image_change):
+        table[of_z, 1:] = np.nan
     control_delta, control_signed = (sums / num for sums in (tally.control_clamped, tally.control_signed))
     control_high = control_limit(control_delta, control_signed)
-    own = [(index, target) for index, target in enumerate(targets)]
+    own_delta = [tally.clamped[:, index, 1:, target] for index, target in enumerate(targets)]
+    shares = None if swaps is None else swap_shares(swaps.squares, tally.base, tally.groups, weights)
     samples = [median_row(scores[:, 1] - scores[:, 0]) for scores in tally.own]
-    swaps = None if swap_tally is None else swap_tally.samples(tally.base, weights)
     return Rescoring(
         names=tuple(boundary.name for boundary in boundaries),
         spaces=tuple(boundary.space for boundary in boundaries),
@@ -264,30 +244,25 @@ def rescore(
         delta=delta,
         signed=signed,
         risen=risen.astype(np.float32),
-        scores=[
-            scores[:, :2] if boundary.space == "z" else scores
-            for boundary, scores in zip(boundaries, tally.own, strict=True)
-        ],
+        scores=[scores[:, :2] if z else scores for z, scores in zip(of_z, tally.own, strict=True)],
         base_mean=tally.base.mean(axis=0),
         base_std=tally.base.std(axis=0),
         image_change=image_change.astype(np.float32),
         verified=tuple(
-            () if boundary.space == "z" else verified_layers(delta.value[index, 1:, target], control_high[1:, target])
-            for boundary, (index, target) in zip(boundaries, own, strict=True)
+            () if of_z[index] else verified_layers(delta.value[index, 1:, target], control_high[1:, target])
+            for index, target in enumerate(targets)
         ),
         control_delta=control_delta.astype(np.float32),
         control_signed=control_signed.astype(np.float32),
         control_mean=(control_delta.mean(axis=0) if controls else control_high).astype(np.float32),
         control_high=control_high.astype(np.float32),
         control_image_change=(tally.control_change / num).astype(np.float32),
-        hierarchy=hierarchy(
-            np.stack([tally.clamped[:, index, 1:, target] for index, target in own], axis=1), weights, boundary_levels
-        )
+        hierarchy=find_hierarchy(np.tensordot(weights, np.stack(own_delta, axis=1), axes=1), boundary_levels)
         if layers
         else None,
-        swap=None if swaps is None else interval(swaps),
-        swap_image_change=None if swap_tally is None else (swap_tally.change / num).astype(np.float32),
-        swap_hierarchy=None if swaps is None else hierarchy_of(swaps, levels),
+        swap=None if shares is None else interval(shares),
+        swap_image_change=None if swaps is None else (swaps.change / num).astype(np.float32),
+        swap_hierarchy=None if shares is None else find_hierarchy(shares, levels),
         strips=make_strips(generator, base, boundaries, steps, samples, layers),
         strip_samples=np.array(samples, dtype=np.int64),
         provenance=describe(generator, predictor, boundaries),
@@ -325,66 +300,6 @@ def control_limit(delta: np.ndarray, signed: np.ndarray) -> np.ndarray:
     return float(stdtrit(len(delta), 1 - CONTROL_LEVEL)) * np.sqrt(np.square(larger).mean(axis=0))
 
 
-def write_rescoring(rescoring: Rescoring, folder: Path) -> None:
-    """Write `{name}_{space}_scores.npy` (float32 [N, 2 + L]), the tables as `rescore_*.npy`, rescore.csv and .json."""
-    for name, space, scores in zip(rescoring.names, rescoring.spaces, rescoring.scores, strict=True):
-        write_array(folder / f"{check_name(name)}_{space}_scores.npy", scores)
-    for name, table in tables(rescoring).items():
-        write_array(folder / f"rescore_{name}.npy", table)
-    write_atomic(folder / "rescore.csv", to_csv(rescoring))
-    write_atomic(folder / "rescore.json", json.dumps(to_json(rescoring), indent=2, allow_nan=False) + "\n")
-
-
-def write_layers(rescoring: Rescoring, boundaries: Sequence[Boundary]) -> list[Path]:
-    """Store the verified layers in each boundary's JSON, with the numbers they rest on; return the files written.
-
-    A boundary without verified layers loses those of an earlier re-scoring, and gains none.
-    """
-    written = []
-    for index, boundary in enumerate(boundaries):
-        target = rescoring.targets[index]
-        layers = rescoring.verified[index]
-        if not layers and boundary.info.get("layers_from") != "rescoring":
-            continue
-        boundary.layers = layers or None
-        boundary.info.pop("layers_from", None)
-        if layers:
-            boundary.info["layers_from"] = "rescoring"
-        if rescoring.boundary_levels[index]:
-            boundary.info["level"] = rescoring.boundary_levels[index]
-        boundary.info["rescoring"] = {
-            "num": rescoring.num,
-            "distance": rescoring.distance,
-            "predictor": rescoring.provenance["predictor"],
-            "model_sha256": rescoring.provenance["model_sha256"],
-            "delta": rounded(rescoring.delta.value[index, :, target]),
-            "control_high": rounded(rescoring.control_high[:, target]),
-        }
-        path = Path(boundary.info["path"]).with_suffix(".json")
-        try:
-            write_description(boundary, path)
-        except OSError as error:
-            raise HiganError(f"the layers of {boundary.name} cannot be written to {path}: {error.strerror}") from None
-        written.append(path)
-    return written
-
-
-def log_lines(rescoring: Rescoring) -> list[str]:
-    """Return the paper's report: each boundary's layers, then the boundaries, by how far they raise the score."""
-    lines = []
-    overall = []
-    for index, (name, space) in enumerate(zip(rescoring.names, rescoring.spaces, strict=True)):
-        own = rescoring.delta.value[index, :, rescoring.targets[index]]
-        lines.append(f"Boundary `{name}` from {space.upper()} space.")
-        if space != "z":
-            ranked = sorted(rescoring.layers, key=lambda layer: -own[1 + layer])
-            lines += [f"  Layer {layer:02d}: {own[1 + layer]:7.4f}" for layer in ranked]
-        overall.append((name, own[0]))
-    lines.append("Most relevant semantics:")
-    lines += [f"  {name.ljust(15)}: {rise:7.4f}" for name, rise in sorted(overall, key=lambda pair: -pair[1])]
-    return lines
-
-
 class Tally:
     """What is added up over the samples: by group of samples for the boundaries, as one for the controls."""
 
@@ -393,6 +308,7 @@ class Tally:
         self.groups = group_rows(num)
         self.group_sizes = np.bincount(self.groups).astype(np.float64)
         self.targets = targets
+        self.columns = columns
         table = (columns, outputs)
         self.clamped = np.zeros((len(self.group_sizes), boundaries, *table))
         self.signed = np.zeros_like(self.clamped)
@@ -403,6 +319,12 @@ class Tally:
         self.control_change = np.zeros((controls, columns))
         self.base = np.zeros((num, outputs), dtype=np.float32)
         self.own = [np.zeros((num, 1 + columns), dtype=np.float32) for _ in range(boundaries)]
+
+    def begin(self, rows: slice, scores: np.ndarray) -> None:
+        """Take the scores [n, K] of the samples `rows`, unmoved."""
+        self.base[rows] = scores
+        for own, target in zip(self.own, self.targets, strict=True):
+            own[rows, 0] = scores[:, target]
 
     def add(self, rows: slice, index: int, column: int, scores: np.ndarray, change: float) -> None:
         """Add the scores [n, K] of the samples `rows`, moved along direction `index`, and their images' change."""
@@ -422,94 +344,89 @@ class Tally:
 
 
 class SwapTally:
-    """Squared score changes when one layer's code is replaced, by group of samples."""
+    """What a layer swap adds up: squared score changes by group of samples, and how far images change."""
 
     def __init__(self, num: int, layers: int, outputs: int) -> None:
         self.groups = group_rows(num)
         self.squares = np.zeros((int(self.groups[-1]) + 1, layers, outputs))
         self.change = np.zeros(layers)
 
-    def samples(self, base: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return shares [1 + R, K, L]: the measured ones, then those of R resamplings of the groups."""
-        num_groups, layers, outputs = self.squares.shape
-        centered = base.astype(np.float64) - base.mean(axis=0, dtype=np.float64)
-        sums = np.zeros((3, num_groups, outputs))
-        np.add.at(sums[0], self.groups, np.ones_like(centered))
-        np.add.at(sums[1], self.groups, centered)
-        np.add.at(sums[2], self.groups, centered**2)
-        count, first, second = (weights @ part for part in sums)  # [1 + R, K] each
-        variance = second / count - (first / count) ** 2
-        squares = (weights @ self.squares.reshape(num_groups, -1)).reshape(-1, layers, outputs) / count[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = squares / (2 * variance[:, None])
-        return np.where(np.isfinite(shares), shares, np.nan).transpose(0, 2, 1)
+    def add(self, rows: slice, layer: int, rise: np.ndarray, change: float) -> None:
+        """Add the score changes [n, K] of the samples `rows`, whose code of `layer` was replaced."""
+        np.add.at(self.squares[:, layer], self.groups[rows], rise.astype(np.float64) ** 2)
+        self.change[layer] += change
 
 
 def measure_batch(
     generator: Generator,
     predictor: Predictor,
     base: dict[str, Tensor],
-    rows: slice,
     steps: Sequence[Tensor],
-    layers: Sequence[int],
     tally: Tally,
-) -> None:
-    """Score one batch unmoved, moved as a whole, and moved at each layer, along every direction."""
-    if "wp" not in base:
-        unmoved = generator.synthesize(base["z"], "z")
-    else:
-        wp = base["wp"]
-        num, last = len(wp), generator.num_layers
-        unmoved = generator.image(generator.advance(generator.initial(num), wp, 0, last))
-    tally.base[rows] = predict(predictor, unmoved)
-    if not np.isfinite(tally.base[rows]).all():
-        raise HiganError(f"predictor {predictor.name} gives scores that are not finite")
-    def add(index: int, column: int, images: Tensor) -> None:
-        change = (images.int() - unmoved.int()).abs_().float().mean(dim=(1, 2, 3)).sum()
-        tally.add(rows, index, column, predict(predictor, images), float(change))
+    swaps: SwapTally | None,
+    samples: range,
+    size: int,
+) -> list[Callable[[], None]]:
+    """Score the first `size` samples unmoved, moved along every direction as a whole and, if tallied, at each layer.
 
-    for index, own in enumerate(tally.own):
-        own[rows, 0] = tally.base[rows, tally.targets[index]]
-    for index, step in enumerate(steps):
-        if step.ndim == 1:
-            add(index, 0, generator.synthesize(base["z"] + step.to(base["z"]), "z"))
-        else:
-            moved = wp + step
-            add(index, 0, generator.image(generator.advance(generator.initial(num), moved, 0, last)))
-    if not layers:
-        return
-    below = generator.initial(num)
-    for layer in layers:
-        for index, step in enumerate(steps):
-            if step.ndim == 2:
-                moved = wp.clone()
-                moved[:, layer] += step[layer]
-                add(index, 1 + layer, generator.image(generator.advance(below, moved, layer, last)))
-        below = generator.advance(below, wp, layer, layer + 1)
-
-
-def swap_batch(
-    generator: Generator, predictor: Predictor, wp: Tensor, rows: slice, base: np.ndarray, tally: SwapTally
-) -> None:
-    """Replace each layer's code of one batch by the next sample's, and add up the squared changes of its scores."""
-    own, donors = wp[rows], wp.roll(-1, dims=0)[rows]
+    Returned are the calls that add the scores up: nothing has been added where memory runs out on the way. The state
+    below the layer that moves, or whose code another sample gives, is that of the unmoved samples: it is computed once,
+    and only the layers from there on again.
+    """
     last = generator.num_layers
-    below = generator.initial(len(own))
-    unmoved = generator.image(generator.advance(below, own, 0, last))
+    rows = slice(samples.start, min(samples.start + size, samples.stop))
+    wp = base["wp"][rows] if "wp" in base else None
+    sums: list[Callable[[], None]] = []
+
+    def draw(state: State, codes: Tensor, layer: int) -> Tensor:
+        return generator.image(generator.advance(state, codes, layer, last))
+
+    if wp is None:
+        images = generator.synthesize(base["z"][rows], "z")
+    else:
+        below = generator.initial(len(wp))
+        images = draw(below, wp, 0)
+    scores = predict(predictor, images, rows.start)
+    sums.append(partial(tally.begin, rows, scores))
+
+    for index, step in enumerate(steps):
+        if wp is not None and step.ndim == 2:
+            moved = draw(below, wp + step, 0)
+        else:
+            moved = generator.synthesize(base["z"][rows] + step, "z")
+        moved_scores = predict(predictor, moved, rows.start)
+        sums.append(partial(tally.add, rows, index, 0, moved_scores, image_change(images, moved)))
+    if wp is None or (tally.columns == 1 and swaps is None):
+        return sums
     for layer in range(last):
-        mixed = own.clone()
-        mixed[:, layer] = donors[:, layer]
-        images = generator.image(generator.advance(below, mixed, layer, last))
-        squares = (predict(predictor, images) - base).astype(np.float64) ** 2
-        np.add.at(tally.squares[:, layer], tally.groups[rows], squares)
-        tally.change[layer] += float((images.int() - unmoved.int()).abs_().float().mean(dim=(1, 2, 3)).sum())
-        below = generator.advance(below, own, layer, layer + 1)
+        for index, step in enumerate(steps if tally.columns > 1 else ()):
+            if step.ndim == 2:
+                codes = wp.clone()
+                codes[:, layer] += step[layer]
+                moved = draw(below, codes, layer)
+                moved_scores = predict(predictor, moved, rows.start)
+                sums.append(partial(tally.add, rows, index, 1 + layer, moved_scores, image_change(images, moved)))
+        if swaps is not None:
+            codes = wp.clone()
+            codes[:, layer] = base["wp"][:, layer].roll(-1, dims=0)[rows]
+            moved = draw(below, codes, layer)
+            rise = predict(predictor, moved, rows.start) - scores
+            sums.append(partial(swaps.add, rows, layer, rise, image_change(images, moved)))
+        below = generator.advance(below, wp, layer, layer + 1)
+    return sums
 
 
-def predict(predictor: Predictor, images: Tensor) -> np.ndarray:
-    """Return the scores of all groups side by side, float32 [N, K]."""
-    scores = predictor.predict(images)
-    return torch.cat([scores[group] for group in predictor.names], dim=1).cpu().numpy()
+def image_change(before: Tensor, after: Tensor) -> float:
+    """Return the mean absolute difference of uint8 images [N, H, W, 3], in grey levels, summed over the images."""
+    return float((after.int() - before.int()).abs_().float().mean(dim=(1, 2, 3)).sum())
+
+
+def predict(predictor: Predictor, images: Tensor, start: int) -> np.ndarray:
+    """Return the scores of all groups side by side, float32 [N, K], of images of the samples from `start` on."""
+    found = {group: scores.cpu().numpy() for group, scores in predictor.predict(images).items()}
+    for group, scores in found.items():
+        predictor.require_finite(group, scores, start)
+    return np.concatenate([found[group] for group in predictor.names], axis=1)
 
 
 def check_boundary(generator: Generator, boundary: Boundary, predictor: Predictor) -> int:
@@ -596,55 +513,6 @@ def make_strips(
     return np.stack(strips) if strips else np.zeros((0, 2 + len(layers), size, size, 3), dtype=np.uint8)
 
 
-def group_rows(num: int) -> np.ndarray:
-    """Return the group of each sample, int64 [num]: `GROUPS` runs of samples, or each its own."""
-    return np.arange(num) * min(num, GROUPS) // num
-
-
-def resampling_weights(sizes: np.ndarray, seed: int) -> np.ndarray:
-    """Return float64 [1 + R, G]: how often each group counts: once in row 0, as drawn with replacement below."""
-    num = len(sizes)
-    drawn = np.random.default_rng([seed, 2]).multinomial(num, np.full(num, 1 / num), size=RESAMPLES)
-    return np.concatenate([np.ones((1, num)), drawn])
-
-
-def estimate(sums: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Return the mean over samples, with its interval, of sums by group [G, ...]."""
-    flat = sums.reshape(len(sums), -1)
-    counts = (weights @ sizes)[:, None]
-    parts = [
-        interval((weights @ flat[:, start : start + 4096]) / counts) for start in range(0, max(flat.shape[1], 1), 4096)
-    ]
-    joined = (np.concatenate([getattr(part, field) for part in parts]) for field in ("value", "low", "high"))
-    return Estimate(*(array.reshape(sums.shape[1:]) for array in joined))
-
-
-def interval(samples: np.ndarray) -> Estimate:
-    """Return the first of samples [1 + R, ...] with the central 95 % of the others."""
-    low, high = np.quantile(samples[1:], (0.025, 0.975), axis=0)
-    return Estimate(*(array.astype(np.float32) for array in (samples[0], low, high)))
-
-
-def hierarchy(sums: np.ndarray, weights: np.ndarray, levels: Sequence[str]) -> Hierarchy:
-    """Return where sums by group [G, X, L] lie over the layers."""
-    return hierarchy_of(np.tensordot(weights, sums, axes=1), levels)
-
-
-def hierarchy_of(samples: np.ndarray, levels: Sequence[str]) -> Hierarchy:
-    """Return where samples [1 + R, X, L] of non-negative amounts lie over the layers; `levels` has X entries."""
-    amounts = np.nan_to_num(samples)
-    totals = amounts.sum(axis=2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        centers = amounts @ np.arange(samples.shape[2]) / totals  # [1 + R, X]
-    known = np.isfinite(centers).all(axis=0)
-    rows = {level: [row for row, of in enumerate(levels) if of == level and known[row]] for level in LEVELS}
-    present = tuple(level for level in LEVELS if rows[level])
-    of_levels = np.empty((len(centers), len(present)))
-    for column, level in enumerate(present):
-        of_levels[:, column] = centers[:, rows[level]].mean(axis=1)
-    return Hierarchy(interval(centers), present, interval(of_levels), interval(np.diff(of_levels, axis=1)))
-
-
 def median_row(values: np.ndarray) -> int:
     """Return the row of the (upper) median value."""
     return int(np.argsort(values, kind="stable")[len(values) // 2])
@@ -669,78 +537,3 @@ def describe(generator: Generator, predictor: Predictor, boundaries: Sequence[Bo
         "boundaries": files,
         "versions": versions(),
     }
-
-
-def tables(rescoring: Rescoring) -> dict[str, np.ndarray]:
-    """Return the arrays that are written, by name."""
-    found: dict[str, np.ndarray] = {}
-    for name in ("delta", "signed", "swap"):
-        part = getattr(rescoring, name)
-        if part is not None:
-            found |= {name: part.value, f"{name}_low": part.low, f"{name}_high": part.high}
-    for name in ("risen", "image_change", "control_delta", "control_signed", "control_high", "base_mean", "base_std"):
-        found[name] = getattr(rescoring, name)
-    return found
-
-
-def to_csv(rescoring: Rescoring) -> str:
-    """Return the table with a line per boundary, column and output."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = ("delta", "delta_low", "delta_high", "signed", "signed_low", "signed_high", "risen", "control_high")
-    writer.writerow(("boundary", "space", "layer", "group", "output", *names))
-    found = tables(rescoring)
-    columns = ("all", *rescoring.layers)
-    found["control_high"] = np.broadcast_to(found["control_high"], rescoring.delta.value.shape)
-    for b, (name, space) in enumerate(zip(rescoring.names, rescoring.spaces, strict=True)):
-        for c, layer in enumerate(columns if space != "z" else columns[:1]):
-            for k, (group, output) in enumerate(zip(rescoring.output_groups, rescoring.outputs, strict=True)):
-                values = [found[column][b, c, k] for column in names]
-                row = ["" if np.isnan(value) else f"{value:.6g}" for value in values]
-                writer.writerow((name, space, layer, group, output, *row))
-    return text.getvalue()
-
-
-def to_json(rescoring: Rescoring) -> dict[str, Any]:
-    """Return the names of rows and columns of the tables, each boundary's own numbers, and what made them."""
-    own = []
-    for b, target in enumerate(rescoring.targets):
-        delta = rescoring.delta
-        own.append(
-            {
-                "name": rescoring.names[b],
-                "space": rescoring.spaces[b],
-                "level": rescoring.boundary_levels[b],
-                "delta": rounded(delta.value[b, :, target]),
-                "delta_low": rounded(delta.low[b, :, target]),
-                "delta_high": rounded(delta.high[b, :, target]),
-                "image_change": rounded(rescoring.image_change[b]),
-                "verified_layers": list(rescoring.verified[b]),
-            }
-            | rescoring.provenance["boundaries"][b]
-        )
-    content: dict[str, Any] = {
-        "num": rescoring.num,
-        "distance": rescoring.distance,
-        "seed": rescoring.seed,
-        "columns": ["all", *rescoring.layers],
-        "outputs": list(rescoring.outputs),
-        "output_groups": list(rescoring.output_groups),
-        "output_levels": list(rescoring.output_levels),
-        "boundaries": own,
-        "controls": len(rescoring.control_delta),
-    }
-    for name in ("hierarchy", "swap_hierarchy"):
-        found = getattr(rescoring, name)
-        if found is not None:
-            content[name] = {"levels": list(found.levels)} | {
-                f"{key}{suffix}": rounded(getattr(getattr(found, key), part))
-                for key in ("center", "level_center", "level_step")
-                for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-            }
-    return content | {key: value for key, value in rescoring.provenance.items() if key != "boundaries"}
-
-
-def rounded(values: np.ndarray) -> list[float | None]:
-    """Return float32 [N] as JSON values, null for NaN."""
-    return [None if np.isnan(value) else float(f"{value:.7g}") for value in values]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from higan.rescoring import LEVELS, Estimate, Hierarchy, Rescoring
+from higan.bootstrap import Estimate, Hierarchy
+from higan.predictors.predictor import LEVELS
+from higan.rescoring import Rescoring
 
 
 def make_rows(num: int, steps: int, size: int) -> np.ndarray:

@@ -87,8 +87,8 @@ class Attack:
         (np.array([1, 2], dtype=object), "Python objects [2]"),
         (np.array(3, dtype=object), "no dictionary"),
         (np.array(Attack(), dtype=object), "nothing was run"),
-        (b"", "not a .npy file"),
-        (b"not numpy at all", "not a .npy file"),
+        (b"", "not a plain .npy array"),
+        (b"not numpy at all", "not a plain .npy array"),
     ],
 )
 def test_files_that_are_no_boundary(tmp_path: Path, content: Any, expected: str) -> None:

@@ -21,7 +21,7 @@ from higan.errors import HiganError
 CASE, ARRAYS = read_case("boundary")
 GENERATOR = np.random.default_rng([CASE["seed"], zlib.crc32(b"boundary_data")])
 DATA = GENERATOR.standard_normal((2000, 64)).astype(np.float32)
-COSINE = {"libsvm": 0.9999, "liblinear": 0.99, "lbfgs": 0.99}
+COSINE = {"libsvm": 0.9999, "liblinear": 0.99, "newton": 0.99}
 
 
 @pytest.mark.parametrize("settings", CASE["runs"], ids=lambda settings: f"run{settings['id']}")

@@ -21,7 +21,7 @@ from analysis_helpers import (
     run,
     write_model,
 )
-from golden_cases import case_checkpoint, read_case, rule_checkpoint, rule_tensors
+from golden_cases import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
 from torch import Tensor
 
 from higan.boundaries import Boundary, read_boundary, write_boundary
@@ -34,12 +34,10 @@ from higan.predictors import Predictor
 from higan.rescoring import (
     Rescoring,
     control_limit,
-    log_lines,
     rescore,
     verified_layers,
-    write_layers,
-    write_rescoring,
 )
+from higan.rescoring_files import log_lines, write_layers, write_rescoring
 
 OPTIONS: dict[str, Any] = {"num": 40, "control": 4, "layer_swap": True, "seed": 5}
 PREDICTOR = ("--predictor_name", "analysis_helpers:make_predictor")
@@ -59,9 +57,7 @@ def test_the_reference_s_scores(tmp_path: Path) -> None:
         return {"attribute": torch.stack([values.mean(dim=(1, 2, 3)), values[..., 0].mean(dim=(1, 2))], dim=1)}
 
     predictor = Predictor("analytic", {"attribute": ["brightness", "red"]}, score, torch.device("cpu"))
-    boundaries = [
-        Boundary(name, arrays[f"boundary_{name}_{space}"], space) for name, space in case["boundary_order"]
-    ]
+    boundaries = [Boundary(name, arrays[f"boundary_{name}_{space}"], space) for name, space in case["boundary_order"]]
     result = rescore(generator, predictor, boundaries, codes=arrays["z"], distance=case["end_distance"])
     write_rescoring(result, tmp_path)
     for index, (name, space) in enumerate(case["boundary_order"]):
@@ -303,7 +299,7 @@ def test_script(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_script_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def refused(expected: str, *arguments: object, model: str = "tiny.pth", text: str = "") -> None:
+    def refused(expected: str, *arguments: object, model: str | Path = "tiny.pth", text: str = "") -> None:
         (place / "bad.txt").write_text(text or (place / "list.txt").read_text())
         options = (*PREDICTOR, "-o", place / "out", "--device", "cpu", *arguments)
         assert_refused(capsys, expected, "rescore", place / model, place / "bad.txt", *options)
@@ -319,8 +315,11 @@ def test_script_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     refused("expects [1, 64]", text="(red, w): long.npy\n")
     refused("nearest: red", text="(redd, w): red_boundary.npy\n")
     refused("there is no file", "-i", place / "none.npy")
-    refused("codes of shape", "-i", place / "long.npy")
+    refused("expected floats [N, 32], codes of space z", "-i", place / "long.npy")
     refused("unknown predictor", "--predictor_name", "sceen")
     refused("is not conditional", "--class_idx", 1)
+    old = GOLDEN / "pggan_tiny16_oldformat.pth"
+    refused("(pggan) has no layers; leave --layerwise_rescoring out", "--layerwise_rescoring", model=old)
+    refused("(pggan) has no layers; leave --write_layers out", "--write_layers", model=old)
     (place / "file").write_text("")
     refused("cannot write", "-o", place / "file" / "folder")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
 
 if TYPE_CHECKING:
-    from higan.rescoring import Estimate, Hierarchy, Rescoring
+    from higan.bootstrap import Estimate, Hierarchy
+    from higan.rescoring import Rescoring
 
 MAX_COLUMNS = 24  # outputs in the table of what else moved
 MAX_ROWS = 60  # outputs in the table of layer swap
@@ -139,7 +140,9 @@ def _layer_rows(rescoring: Rescoring) -> list[Row]:
         most = _finite_max(table[0])
         cells = [
             Cell(
-                _number(value), _sortable(value), _share(value, most),
+                _number(value),
+                _sortable(value),
+                _share(value, most),
                 title=f"layer {layer}: {_number(value, 3)} (95 %: {_number(low, 3)} to {_number(high, 3)})",
                 marked=layer in rescoring.verified[index],
             )
@@ -185,7 +188,8 @@ def _leak_rows(rescoring: Rescoring, columns: Sequence[int]) -> list[Row]:
         most = max(_finite_max(np.abs(relative[index, list(columns)])), 1e-12)
         cells = [
             Cell(
-                _number(relative[index, output], 1), _sortable(relative[index, output]),
+                _number(relative[index, output], 1),
+                _sortable(relative[index, output]),
                 float(np.clip(np.nan_to_num(relative[index, output] / most), -1, 1)),
                 title=f"{name} moved: {rescoring.outputs[output]} {_number(relative[index, output])}",
                 marked=output == rescoring.targets[index],
@@ -208,7 +212,9 @@ def _swap_rows(rescoring: Rescoring) -> list[Row]:
         most = _finite_max(values)
         cells = [
             Cell(
-                _percent(value), _sortable(value), _share(value, most),
+                _percent(value),
+                _sortable(value),
+                _share(value, most),
                 title=f"layer {layer}: {_percent(value)} (95 %: {_percent(low)} to {_percent(high)})",
             )
             for layer, value, low, high in zip(

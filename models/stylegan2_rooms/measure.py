@@ -1,7 +1,11 @@
 """Measure the embedded generator against the renderer, in the predictor's eyes: the numbers of the model card.
 
-python measure.py                 samples against renders, Fréchet distance, what an edit of the lights changes
-python measure.py --sheets DIR    also sheets of samples and of renders
+python measure.py                       samples against renders, Fréchet distance, what an edit of the lights changes
+python measure.py --sheets DIR          also sheets of samples and of renders
+python measure.py --tables DIR          the analysis: how well boundaries separate, and where they and the layers act
+python measure.py --ground_truth DIR    the same rises and leaks beside what the renderer's labels say
+
+DIR of the last two is the output folder of make_boundaries.sh; they print Markdown.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +23,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
+from train_predictor import degrade, label_matrix
 
 import higan
-from higan.boundaries import read_boundary
+from higan.boundaries import read_boundary, read_scores
 from higan.devices import keep_freed_memory
 from higan.predictors.rooms import PATH, RoomsPredictor, read_rooms
 
@@ -28,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RENDER_SEEDS = (3, 4)  # neither the generator's nor the predictor's training scenes
 SAMPLE_SEED = 3
 BATCH = 250
+SEPARATE_SAMPLES, SEPARATE_SHARE = 20_000, 0.05  # the smaller selection that boundaries are tried with
+PAIRED_SCENES, PAIRED_BATCH = 500, 25  # scenes of which one factor at a time is drawn anew
 
 
 def sample_images(generator: higan.Generator, num: int) -> Tensor:
@@ -97,25 +105,56 @@ def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names:
     print(f"indoor_lighting +2: {brighter:.1%} of {num} rooms are brighter, the bed stays in {stays.mean():.1%}")
 
 
+def print_separation(folder: Path) -> None:
+    """Print how well boundaries separate held-out samples, by the selection of samples that they are trained on."""
+    codes, scores = np.load(folder / "synthesis" / "w.npy"), read_scores(folder / "synthesis" / "attribute.npy")
+    num = min(SEPARATE_SAMPLES, len(codes))
+    trained = {path.stem: json.loads(path.read_text()) for path in (folder / "boundaries").glob("*_boundary.json")}
+    chosen = max(info["chosen_per_side"] for info in trained.values())
+    accuracies = []
+    print(
+        f"| score | level | {num:,} samples, top and bottom {SEPARATE_SHARE:.0%} "
+        f"| {len(codes):,} samples, top and bottom {chosen:,} |\n|---|---|---:|---:|"
+    )
+    for name, values in scores.items():
+        smaller = higan.train_boundary(codes[:num], values[:num], name, chosen_num_or_ratio=SEPARATE_SHARE)
+        shipped = trained.get(f"{name}_boundary", {}).get("validation_accuracy", np.nan)
+        accuracies.append((smaller.info["validation_accuracy"], shipped))
+        print(f"| {name} | {scenes.LEVELS[name]} | {accuracies[-1][0]:.3f} | {shipped:.3f} |")
+    enough = (np.array(accuracies) >= 0.95).sum(axis=0)
+    print(f"\nValidation accuracy of at least 0.95: {enough[0]} and {enough[1]} of {len(scores)} names.\n")
+
+
 def print_tables(folder: Path) -> None:
     """Print what rescore.py measured: Δ per boundary and layer, swap share per score and layer, levels."""
     record = json.loads((folder / "rescore.json").read_text())
     delta, swap = np.load(folder / "rescore_delta.npy"), np.load(folder / "rescore_swap.npy")
+    control = np.load(folder / "rescore_control_delta.npy")[:, 0], np.load(folder / "rescore_control_high.npy")[0]
     layers = range(swap.shape[1])
     head = f"| {' | '.join(f'{layer}' for layer in layers)} |"
-    rule = f"|---|---|{'---:|' * (len(layers) + 1)}"
     order = {name: position for position, name in enumerate(record["outputs"])}
     rows = sorted(enumerate(record["boundaries"]), key=lambda row: order[row[1]["name"]])
-    print(f"| boundary | level | all {head}\n|---|---|---:|{'---:|' * len(layers)}")
+    accepted = []
+    print(f"| boundary | level | verified | random | all {head}\n|---|---|---|---:|---:|{'---:|' * len(layers)}")
     for row, boundary in rows:
-        values = delta[row, :, order[boundary["name"]]]
-        bold = [f"**{value:.2f}**" if value == values[1:].max() else f"{value:.2f}" for value in values[1:]]
-        level = record["output_levels"][order[boundary["name"]]]
-        print(f"| {boundary['name']} | {level} | {values[0]:.2f} | {' | '.join(bold)} |")
-    print(f"\n| score | level {head}\n{rule[: -len('---:|')]}")
+        name, verified = boundary["name"], boundary["verified_layers"]
+        values, random = delta[row, :, order[name]], [part[..., order[name]] for part in control]
+        if verified:
+            accepted.append((values[0] / random[1], name, values[0], random[0].mean(), random[1]))
+        chance = f"{random[0].mean():.2f} (≤ {random[1]:.2f})"
+        print(
+            f"| {name} | {boundary['level']} | {format_layers(verified) or '–'} | {chance} | {values[0]:.2f} | "
+            f"{bold_best(values[1:])} |"
+        )
+    if accepted:
+        _, name, own, mean, high = min(accepted)
+        print(
+            f"\n{len(accepted)} boundaries have verified layers. The weakest of them against chance is {name}: Δ "
+            f"{own:.2f}; random directions reach {mean:.2f} on average and {high:.2f} at most."
+        )
+    print(f"\n| score | level {head}\n|---|---|{'---:|' * len(layers)}")
     for name, row in order.items():
-        bold = [f"**{value:.2f}**" if value == swap[row].max() else f"{value:.2f}" for value in swap[row]]
-        print(f"| {name} | {record['output_levels'][row]} | {' | '.join(bold)} |")
+        print(f"| {name} | {record['output_levels'][row]} | {bold_best(swap[row])} |")
     print("\n| measured by | level | centre of mass (95 %) | step from the level before (95 %) |\n|---|---|---|---|")
     for title, key in (("boundaries", "hierarchy"), ("layer swap", "swap_hierarchy")):
         found = record[key]
@@ -127,6 +166,104 @@ def print_tables(folder: Path) -> None:
                 for name, place in (("level_center", index), ("level_step", index - 1))
             ]
             print(f"| {title} | {level} | {center} | {step} |")
+
+
+def format_layers(layers: list[int]) -> str:
+    """Return a range of layers as text."""
+    return "-".join(map(str, sorted({layers[0], layers[-1]}))) if layers else ""
+
+
+def bold_best(values: np.ndarray) -> str:
+    """Return the cells of a row, the largest in bold."""
+    return " | ".join(f"**{value:.2f}**" if value == values.max() else f"{value:.2f}" for value in values)
+
+
+@dataclass
+class PairedChanges:
+    """Changes of all K scores and labels when one factor of a rendered scene is drawn anew, the others kept.
+
+    Attributes
+    ----------
+    labels
+        {factor: float [N, K]}: change of the renderer's labels.
+    scores
+        {factor: float [2, N, K]}: change of the predictor's scores, of the renders and of the same ones degraded.
+    """
+
+    labels: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
+
+
+@torch.inference_mode()
+def draw_factors_anew(network: RoomsPredictor, num: int = PAIRED_SCENES) -> PairedChanges:
+    """Render `num` scenes and, for every factor, the same scenes with that factor of other scenes; score them all."""
+    generator = torch.Generator().manual_seed(RENDER_SEEDS[0])
+    labels: dict[str, list[np.ndarray]] = {factor.name: [] for factor in scenes.FACTORS}
+    scores: dict[str, list[np.ndarray]] = {factor.name: [] for factor in scenes.FACTORS}
+    for start in range(0, num, PAIRED_BATCH):
+        first, second = (scenes.sample_factors(PAIRED_BATCH, seed=seed, start=start) for seed in RENDER_SEEDS)
+        changed = [first, *(first | {factor.name: second[factor.name]} for factor in scenes.FACTORS)]
+        images = torch.cat([scenes.render(factors, network.resolution) for factors in changed]).float() / 127.5 - 1
+        # one degradation for the batch: a generator's flaws do not come and go with a factor
+        raw = torch.stack([network(images), network(degrade(images, generator))]).numpy()
+        raw = raw.reshape(2, len(changed), PAIRED_BATCH, -1)
+        truth = torch.stack([label_matrix(factors) for factors in changed]).numpy()
+        for row, factor in enumerate(scenes.FACTORS, start=1):
+            labels[factor.name].append(truth[row] - truth[0])
+            scores[factor.name].append(raw[:, row] - raw[:, 0])
+    return PairedChanges(
+        {name: np.concatenate(parts) for name, parts in labels.items()},
+        {name: np.concatenate(parts, axis=1) for name, parts in scores.items()},
+    )
+
+
+def print_ground_truth(folder: Path) -> None:
+    """Print, per score, what the predictor makes of a change of its factor alone, and a boundary's rise in that light.
+
+    Generated images have no labels, but the predictor can be asked about renders of which one factor alone changes:
+    how far its score follows the label, and which other scores move although their labels do not. That turns a
+    boundary's Δ into a rise of the label, and its leakage into labels per label, beside what the predictor alone
+    makes of it. "Follows" is the share of changed labels that the score follows in sign, on degraded renders.
+    """
+    network, names, _, _ = read_rooms(PATH)
+    network.fold()
+    changes = draw_factors_anew(network)
+    factors = [scenes.FACTOR_OF[name] for name in names]
+    own = [(changes.labels[factor][:, k], changes.scores[factor][..., k]) for k, factor in enumerate(factors)]
+    units = np.array([[slope(label, part) for part in score] for label, score in own])  # [K, 2], degraded last
+
+    record = json.loads((folder / "rescore.json").read_text())
+    delta, signed = (np.load(folder / f"rescore_{name}.npy")[:, 0] for name in ("delta", "signed"))
+    rows = {boundary["name"]: row for row, boundary in enumerate(record["boundaries"])}
+    print(
+        "| score | level | score per label, clean | degraded | follows | Δ | Δ in labels "
+        "| boundary's largest leak | the predictor's |\n|---|---|---:|---:|---:|---:|---:|---|---:|"
+    )
+    for k, name in enumerate(names):
+        label, score = own[k]
+        moved = label != 0
+        agrees = (np.sign(score[1, moved]) == np.sign(label[moved])).mean()
+        cells = [name, scenes.LEVELS[name], f"{units[k, 0]:.2f}", f"{units[k, 1]:.2f}", f"{agrees:.1%}"]
+        if name in rows:
+            row = rows[name]
+            leaks = (signed[row] / units[:, 1]) / (signed[row, k] / units[k, 1])
+            others = [other for other, factor in enumerate(factors) if factor != factors[k]]
+            most = max(others, key=lambda other: abs(leaks[other]))
+            rest = changes.scores[factors[k]][1, :, most] / units[most, 1] - changes.labels[factors[k]][:, most]
+            rise = delta[row, k] / units[k, 1]
+            if scenes.KINDS[name] == "binary":  # a label of 0 or 1 rises where the score crosses zero
+                before, after = np.load(folder / f"{name}_w_scores.npy")[:, :2].T
+                rise = ((before <= 0) & (after > 0)).mean()
+            leak = f"{names[most]} {leaks[most]:+.2f}"
+            cells += [f"{delta[row, k]:.2f}", f"{rise:.2f}", leak, f"{slope(label, rest):+.2f}"]
+        else:
+            cells += ["–"] * 4
+        print(f"| {' | '.join(cells)} |")
+
+
+def slope(changes: np.ndarray, responses: np.ndarray) -> float:
+    """Return how far responses [N] go per unit of changes [N], by least squares through the origin."""
+    return float(changes @ responses / (changes @ changes))
 
 
 def save_sheet(images: Tensor, path: Path, columns: int = 12, scale: int = 2) -> None:
@@ -144,14 +281,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--model", default="stylegan2_rooms", help="name or file (default: stylegan2_rooms)")
     parser.add_argument("--sheets", type=Path, help="folder for samples.png and renders.png")
-    parser.add_argument("--tables", type=Path, metavar="DIR", help="output folder of rescore.py --layer_swap")
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="print the tables of the analysis")
+    parser.add_argument("--ground_truth", type=Path, metavar="DIR", help="print them beside the renderer's labels")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    if args.tables:
-        print_tables(args.tables)
+    if args.tables or args.ground_truth:
+        if args.tables:
+            print_separation(args.tables)
+            print_tables(args.tables / "rescore")
+        if args.ground_truth:
+            print_ground_truth(args.ground_truth / "rescore")
         return
     keep_freed_memory()
     generator = higan.load_generator(args.model, truncation_psi=1.0, device="cpu")

@@ -64,6 +64,7 @@ def _score_factors() -> dict[str, Factor]:
 
 LEVELS: dict[str, str] = {name: factor.level for name, factor in _score_factors().items()}
 KINDS: dict[str, str] = {name: factor.kind for name, factor in _score_factors().items()}
+FACTOR_OF: dict[str, str] = {name: factor.name for name, factor in _score_factors().items()}
 SCORE_NAMES: tuple[str, ...] = tuple(LEVELS)
 
 

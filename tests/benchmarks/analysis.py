@@ -1,23 +1,26 @@
 """Speed, memory and agreement of boundary training and re-scoring; prints one line per measurement.
 
-  python tests/benchmarks/analysis.py                   all of it (minutes; 2 GB of disk for the codes and scores)
+  python tests/benchmarks/analysis.py                   all of it (minutes; 2 GB for the codes and scores)
   python tests/benchmarks/analysis.py solvers rescore   parts: solvers, one, all, rescore
 
-`rescore` takes the embedded model, or a random one of the same layout where its weights are missing.
+Inputs lie in memory (/dev/shm) where there is room, so that `one` and `all` measure the program and not the disk.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,27 +37,56 @@ def main() -> None:
 
 
 def solvers() -> None:
-    """Cosine of every solver's boundary with the reference's."""
-    from higan.boundary_training import SOLVERS, train_boundary
+    """Every solver's boundary against the reference's, and its time where the classes overlap more and more."""
+    from higan.boundary_training import SOLVERS, accuracy, fit_hyperplane, train_boundary
 
     case = json.loads((GOLDEN / "boundary.json").read_text())
     arrays = np.load(GOLDEN / "boundary.npz", allow_pickle=False)
     generator = np.random.default_rng([case["seed"], zlib.crc32(b"boundary_data")])
     data = generator.standard_normal((2000, 64)).astype(np.float32)
     for run in case["runs"]:
-        for solver in SOLVERS:
-            start = time.perf_counter()
-            boundary = train_boundary(
+        boundaries = {
+            solver: train_boundary(
                 data,
                 arrays["scores"],
                 chosen_num_or_ratio=run["chosen_num_or_ratio"],
                 split_ratio=run["split_ratio"],
                 seed=run["numpy_legacy_seed"],
                 solver=solver,
-            )
-            cosine = float((boundary.direction * arrays[f"run{run['id']}_boundary"]).sum())
-            seconds = time.perf_counter() - start
-            print(f"solvers: run {run['id']}, {solver:9}: cosine to the reference {cosine:.6f}, {seconds:.2f} s")
+            ).direction
+            for solver in SOLVERS
+        }
+        reference = arrays[f"run{run['id']}_boundary"]
+        cosines = [f"{solver} {float((found * reference).sum()):.6f}" for solver, found in boundaries.items()]
+        print(f"solvers: run {run['id']}: cosine to the reference: {', '.join(cosines)}")
+    for noise in (0.2, 0.6, 1.0, 1.5):
+        data, labels = extreme_samples(noise)
+        planes, found = {}, []
+        for solver in ("newton", "liblinear"):
+            start = time.process_time()
+            with threadpool_limits(1):
+                planes[solver] = fit_hyperplane(data, labels, solver, 1.0, 0)
+            seconds = time.process_time() - start
+            found.append(f"{solver} {seconds:.2f} s, accuracy {accuracy([planes[solver]], data[:, None], labels):.4f}")
+        cosine = float(planes["newton"][0] @ planes["liblinear"][0])
+        print(f"solvers: {len(data):,} x {WIDTH}, noise {noise}: {'; '.join(found)}; cosine {cosine:.4f}")
+
+
+def extreme_samples(noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training part of `SIDE` samples of highest and of lowest score among `ROWS`, and their labels.
+
+    The score is the projection on a direction plus noise; the codes that are not chosen need not be drawn.
+    """
+    random = np.random.default_rng(0)
+    direction = random.standard_normal(WIDTH)
+    direction /= np.linalg.norm(direction)
+    projections = random.standard_normal(ROWS)
+    order = np.argsort(projections + noise * random.standard_normal(ROWS))
+    num = int(0.7 * SIDE)
+    chosen = np.concatenate([random.permutation(order[-SIDE:])[:num], random.permutation(order[:SIDE])[:num]])
+    data = random.standard_normal((2 * num, WIDTH))
+    data += (projections[chosen] - data @ direction)[:, None] * direction
+    return data.astype(np.float32), np.repeat([True, False], num)
 
 
 def write_samples(folder: Path, rows: int, names: int) -> None:
@@ -73,94 +105,106 @@ def write_samples(folder: Path, rows: int, names: int) -> None:
         table[start : start + BLOCK] = block @ directions + noise * random.standard_normal((BLOCK, names), np.float32)
 
 
-def run_script(arguments: list[str]) -> tuple[float, float]:
-    """Run train_boundary.py and return its seconds and its largest resident memory in GB, mapped files included."""
-    start = time.perf_counter()
+def work_folder(size: int) -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder, in memory where `size` bytes leave half of it free."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * size
+    return tempfile.TemporaryDirectory(dir=memory if roomy else None)
+
+
+def run_script(arguments: list[str]) -> tuple[float, float, float]:
+    """Run train_boundary.py; return its seconds, processor seconds, and largest resident memory in GB.
+
+    Mapped files count as resident.
+    """
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, str(ROOT / "train_boundary.py"), *arguments], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, used, after.ru_maxrss / 2**20
 
 
 def one() -> None:
     """One name with the defaults, as a process: 20,000 samples."""
-    with tempfile.TemporaryDirectory() as name:
+    with work_folder(2**26) as name:
         folder = Path(name)
         write_samples(folder, 20_000, 20)
         files = [str(folder / "w.npy"), str(folder / "attribute.npy"), "--score_name", "score_010", "-o", str(folder)]
-        times = [run_script(files)[0] for _ in range(3)]
-        print(f"one: one name, defaults, 20,000 x {WIDTH}: {min(times):.2f} s (median {sorted(times)[1]:.2f} s)")
+        runs = [run_script(files)[:2] for _ in range(3)]
+        seconds, used = (min(values) for values in zip(*runs, strict=True))
+        print(f"one: one name, defaults, 20,000 x {WIDTH}: {seconds:.2f} s (processor time {used:.2f} s)")
 
 
 def every() -> None:
     """All names of 500,000 samples, 10,000 on each side, as a process with two jobs."""
-    with tempfile.TemporaryDirectory() as name:
+    with work_folder(4 * ROWS * (WIDTH + NAMES)) as name:
         folder = Path(name)
+        start = time.perf_counter()
         write_samples(folder, ROWS, NAMES)
+        print(f"all: codes and scores written in {time.perf_counter() - start:.0f} s")
         files = [str(folder / "w.npy"), str(folder / "attribute.npy"), "-o", str(folder / "out")]
-        seconds, memory = run_script([*files, "--score_name", "all", "-N", str(SIDE), "--jobs", "2"])
+        seconds, used, memory = run_script([*files, "--score_name", "all", "-N", str(SIDE), "--jobs", "2"])
         accuracies = [json.loads(path.read_text())["validation_accuracy"] for path in (folder / "out").glob("*.json")]
         print(
-            f"all: {len(accuracies)} names, {ROWS:,} x {WIDTH}, {SIDE:,} per side, 2 jobs: {seconds:.1f} s, "
-            f"{memory:.2f} GB resident; validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}"
+            f"all: {len(accuracies)} names, {ROWS:,} x {WIDTH}, {SIDE:,} per side, 2 jobs: {seconds:.1f} s "
+            f"(processor time {used:.1f} s, {used / 2:.1f} s on each of two cores), {memory:.2f} GB resident; "
+            f"validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}"
         )
 
 
-def rescoring(num: int = 256, count: int = 10) -> None:
-    """Layer-wise re-scoring against a synthesis from scratch for every layer, in the same batches."""
-    import torch
-
+def rescoring(num: int = 256, count: int = 10, turns: int = 2) -> None:
+    """Layer-wise re-scoring against a synthesis from scratch for every layer, in turns, so that both meet one load."""
     from higan.boundaries import Boundary
     from higan.devices import keep_freed_memory
     from higan.editing import manipulate
     from higan.generators import load_generator
-    from higan.generators.generator import Generator
-    from higan.generators.stylegan2 import StyleGAN2
     from higan.predictors import load_predictor
-    from higan.rescoring import predict, rescore
+    from higan.rescoring import rescore
 
     keep_freed_memory()
-    try:
-        generator = load_generator("stylegan2_rooms")
-    except Exception:  # the model is not there: measure its layout
-        torch.manual_seed(0)
-        channels = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32}
-        generator = Generator(StyleGAN2(64, channels, z_dim=128, w_dim=128, mapping_layers=4), "random")
+    generator = load_generator("stylegan2_rooms")
     predictor = load_predictor("rooms", generator.device)
-    random = np.random.default_rng(0)
-    names = [name for group in predictor.names.values() for name in group][:count]
-    directions = random.standard_normal((count, 1, generator.w_dim)).astype(np.float32)
-    boundaries = [
-        Boundary(name, direction / np.linalg.norm(direction), "w")
-        for name, direction in zip(names, directions, strict=False)
-    ]
-    wp = generator.to_wp(generator.sample(num, 0), "z")
-    batch, psi, last = generator.batch_size, generator.psi().numpy(), generator.num_layers
+    names = predictor.names["attribute"][:count]
+    directions = np.random.default_rng(0).standard_normal((count, 1, generator.w_dim)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=2, keepdims=True)
+    boundaries = [Boundary(name, direction, "w") for name, direction in zip(names, directions, strict=True)]
+    psi, last = generator.psi().numpy(), generator.num_layers
 
-    def shared() -> list[np.ndarray]:
-        return rescore(generator, predictor, boundaries, num).scores
+    def shared(z: np.ndarray) -> np.ndarray:
+        return np.stack(rescore(generator, predictor, boundaries, codes=z).scores)
 
-    def scratch() -> list[np.ndarray]:
+    def scratch(z: np.ndarray) -> np.ndarray:
+        wp = generator.to_wp(z, "z")
         found = []
-        for boundary in boundaries:
+        for index, boundary in enumerate(boundaries):
             columns = [wp, manipulate(wp, boundary, [2.0], range(last), psi)[:, 0]]
             columns += [manipulate(wp, boundary, [2.0], [layer], psi)[:, 0] for layer in range(last)]
             scores = [
-                np.concatenate([predict(predictor, generator.synthesize(part)) for part in codes.split(batch)])
+                np.concatenate(
+                    [
+                        predictor.predict(generator.synthesize(part))["attribute"][:, index].cpu().numpy()
+                        for part in codes.split(generator.batch_size)
+                    ]
+                )
                 for codes in columns
             ]
-            found.append(np.stack(scores, axis=1)[..., names.index(boundary.name)])
-        return found
+            found.append(np.stack(scores, axis=1))
+        return np.stack(found)
 
-    results, seconds = {}, {}
-    for name, measure in (("shared", shared), ("from scratch", scratch)):
-        start, used = time.perf_counter(), time.process_time()
-        results[name] = measure()
-        seconds[name] = time.perf_counter() - start, time.process_time() - used
-    difference = max(np.abs(a - b).max() for a, b in zip(*results.values(), strict=True))
-    (fast, fast_used), (slow, slow_used) = seconds.values()
+    sides: tuple[Callable[[np.ndarray], np.ndarray], ...] = (shared, scratch)
+    spent = np.zeros((len(sides), 2))
+    difference = 0.0
+    for z in np.array_split(generator.sample(num, 0).numpy(), turns):
+        results = []
+        for side, measure in enumerate(sides):
+            start, used = time.perf_counter(), time.process_time()
+            results.append(measure(z))
+            spent[side] += time.perf_counter() - start, time.process_time() - used
+        difference = max(difference, float(np.abs(results[0] - results[1]).max()))
+    (fast, fast_used), (slow, slow_used) = spent
     print(
-        f"rescore: {len(boundaries)} boundaries, {last} layers, {num} samples, batches of {batch}, {generator.device}: "
-        f"{fast:.1f} s against {slow:.1f} s from scratch, {slow / fast:.2f} times faster "
+        f"rescore: {count} boundaries, {last} layers, {num} samples, batches of {generator.batch_size}, "
+        f"{generator.device}: {fast:.1f} s against {slow:.1f} s from scratch, {slow / fast:.2f} times faster "
         f"(processor time {slow_used / fast_used:.2f} times); largest difference of scores {difference:.1e}"
     )
 
