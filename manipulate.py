@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from higan.errors import HiganError, run_script
+from higan.errors import ArgumentParser, HiganError, run_script
 
 if TYPE_CHECKING:
     from higan.generators import Generator
@@ -28,25 +28,37 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("model_name", help="a model of models/zoo.toml, or the path of a weight file")
     add("boundary_list_path", nargs="?", help="list of boundaries (see above), unless --interpolate or --mix_style")
     add("-o", "--output_dir", type=Path, help="folder for everything written (default: MODEL_manipulation)")
     add("-c", "--latent_codes_path", type=Path, help=".npy of codes to move (default: draw them from --seed)")
-    add("--latent_space_type", default="z", choices=("z", "w", "wp"),
-        help="space of the codes of -c, and that of --interpolate; codes are drawn in z (default: z)")
+    add(
+        "--latent_space_type",
+        default="z",
+        choices=("z", "w", "wp"),
+        help="space of the codes of -c, and that of --interpolate; codes are drawn in z (default: z)",
+    )
     add("-N", "--num", type=int, default=0, help="samples to draw; needed without -c")
     add("-S", "--step", type=int, default=7, help="steps of each sample, made odd (default: 7)")
     add("--start_distance", type=float, default=-3.0, help="distance of the first step (default: -3)")
     add("--end_distance", type=float, default=3.0, help="distance of the last step (default: 3)")
     add("--layerwise_manipulation", action="store_true", help="move layers of w+; --manipulate_layers implies it")
-    add("--disable_manipulation_truncation", action="store_true",
-        help="move every layer by the full distance (default: a w boundary's step is truncated as the codes are)")
+    add(
+        "--disable_manipulation_truncation",
+        action="store_true",
+        help="move every layer by the full distance (default: a w boundary's step is truncated as the codes are)",
+    )
     add("--manipulate_layers", default="", help="layers to move or to mix: 6-11, 2,4-5, bottom, lower, upper, top")
     add("--combine", action="store_true", help="move along all boundaries at once, each on its own layers")
-    add("--condition", nargs="+", default=[], metavar="NAME",
-        help="make each boundary orthogonal to these, of the list or of the folder that the boundary lies in")
+    add(
+        "--condition",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="make each boundary orthogonal to these, of the list or of the folder that the boundary lies in",
+    )
     add("--interpolate", action="store_true", help="go from each sample to the next, in place of boundaries")
     add("--mix_style", action="store_true", help="mix the samples' layers (default: upper), in place of boundaries")
     add("--class_idx", type=int, help="class to draw, for a conditional model")
@@ -77,11 +89,16 @@ def check_args(args: argparse.Namespace) -> None:
     for name, least in lowest.items():
         if getattr(args, name) < least:
             raise HiganError(f"--{name} is {getattr(args, name)}; expected {least} or more")
+    for name, most in (("viz_size", 2048), ("fps", 1000)):
+        if getattr(args, name) > most:
+            raise HiganError(f"--{name} is {getattr(args, name)}; expected {most} at most")
     if args.num == 0 and args.latent_codes_path is None:
         raise HiganError("--num is 0; give the number of samples to draw, or codes with --latent_codes_path")
     for name in ("html_name", "video_name", "logfile_name"):
         if not getattr(args, name) or Path(getattr(args, name)).name != getattr(args, name):
             raise HiganError(f"--{name} is {getattr(args, name)!r}; expected a file name without a folder")
+    if Path(args.html_name).suffix not in (".html", ".htm"):
+        raise HiganError(f"--html_name is {args.html_name!r}; expected a name that ends in .html")
     if (args.boundary_list_path is None) != (args.interpolate or args.mix_style):
         raise HiganError("give one of: a boundary list, --interpolate, --mix_style")
     if args.interpolate + args.mix_style + args.combine > 1:
@@ -105,23 +122,21 @@ def main() -> None:
 
     keep_freed_memory()
     check_video_name(args.video_name)
-    generator = load_generator(
-        args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx
-    )
+    generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
     generator.batch_size = args.batch_size or generator.batch_size
-    folder = runs.open_folder(args.output_dir or f"{generator.name}_manipulation")
-    log = runs.open_log(folder, args.logfile_name)
-    codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path)
-    todo = edits(args, generator, codes, log)
-    for space, values in codes.items():
-        runs.write_array(folder / f"{space}.npy", values.cpu().numpy())
-    for edited in todo:
-        log.info("%s", edited.summary)
-        runs.write_array(folder / f"{edited.prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
-        for boundary in edited.boundaries:
-            write_boundary(boundary, folder, f"{boundary.name}_{boundary.space}_boundary.npy")
-        rows = synthesize_steps(generator, edited.codes, edited.space)
-        show(args, edited, generator, rows, folder, log)
+    with runs.output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
+        log = runs.open_log(folder, args.logfile_name)
+        codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path)
+        todo = edits(args, generator, codes, log)
+        for space, values in codes.items():
+            runs.write_array(folder / f"{space}.npy", values.cpu().numpy())
+        for edited in todo:
+            log.info("%s", edited.summary)
+            runs.write_array(folder / f"{edited.prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
+            for boundary in edited.boundaries:
+                write_boundary(boundary, folder, f"{boundary.name}_{boundary.space}_boundary.npy")
+            rows = synthesize_steps(generator, edited.codes, edited.space)
+            show(args, edited, generator, rows, folder, log)
 
 
 def edits(args: argparse.Namespace, generator: Generator, codes: dict[str, Any], log: Any) -> Iterable[Edited]:
@@ -168,8 +183,11 @@ def plan(args: argparse.Namespace, generator: Generator, log: Any) -> list[Move]
             layers, chosen = editing.choose_layers(entry.boundary, generator.num_layers, asked)
             log.info("boundary %s: layers %s (%s)", name, editing.format_layers(layers), chosen)
         elif own := entry.boundary.layers:
-            log.info("boundary %s: the code moves as a whole; with --layerwise_manipulation it moves at layers %s",
-                     name, editing.format_layers(own))
+            log.info(
+                "boundary %s: the code moves as a whole; with --layerwise_manipulation it moves at layers %s",
+                name,
+                editing.format_layers(own),
+            )
         reach = distances if entry.distance is None else editing.scaled_distances(distances, entry.distance)
         boundary = boundaries.condition(entry.boundary, others)
         moves.append(Move(boundary, reach, layers, chosen, keep_pace=not args.disable_manipulation_truncation))
@@ -178,15 +196,12 @@ def plan(args: argparse.Namespace, generator: Generator, log: Any) -> list[Move]
 
 def show(args: argparse.Namespace, edited: Edited, generator: Generator, rows: Any, folder: Path, log: Any) -> None:
     """Write the pictures, the page and the video of `rows`, uint8 [S, H, W, 3] per sample, as they are asked for."""
-    import sys
-
-    from tqdm import tqdm
-
+    from higan import runs
     from higan.report import describe_origin, write_manipulation_page
 
     if not (args.save_raw_synthesis or args.generate_html or args.generate_video):
         return
-    rows = tqdm(rows, total=len(edited.codes), unit="sample", leave=False, disable=not sys.stderr.isatty())
+    rows = runs.progress(iterable=rows, total=len(edited.codes), unit="sample", leave=False)
     if args.save_raw_synthesis:
         rows = saved(rows, folder, edited.prefix)
     if args.generate_video:
@@ -201,8 +216,16 @@ def show(args: argparse.Namespace, edited: Edited, generator: Generator, rows: A
     if args.generate_html:
         path = folder / f"{edited.prefix}_{args.html_name}"
         write_manipulation_page(
-            path, rows, edited.headings, num=len(edited.codes), title=edited.title, summary=edited.summary,
-            origin=edited.origin, names=edited.names, size=args.viz_size, stem=edited.prefix,
+            path,
+            rows,
+            edited.headings,
+            num=len(edited.codes),
+            title=edited.title,
+            summary=edited.summary,
+            origin=edited.origin,
+            names=edited.names,
+            size=args.viz_size,
+            stem=edited.prefix,
             details={
                 **edited.details,
                 "Codes": str(args.latent_codes_path or f"seed {args.seed}"),
@@ -216,11 +239,11 @@ def show(args: argparse.Namespace, edited: Edited, generator: Generator, rows: A
 
 def saved(rows: Any, folder: Path, prefix: str) -> Iterator[Any]:
     """Pass rows of pictures on, and write each picture."""
-    from PIL import Image
+    from higan import runs
 
     for sample, row in enumerate(rows):
         for step, picture in enumerate(row):
-            Image.fromarray(picture).save(folder / f"{prefix}_{sample:05d}_{step:03d}.jpg", quality=95)
+            runs.write_atomic(folder / f"{prefix}_{sample:05d}_{step:03d}.jpg", runs.encode_image(picture, "jpg"))
         yield row
 
 

@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from higan.errors import HiganError, run_script
+from higan.errors import ArgumentParser, HiganError, run_script
 
 
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(__doc__)
     add = parser.add_argument
     add("model_name", help="a model of models/zoo.toml, or the path of a weight file")
     add("-o", "--output_dir", type=Path, help="folder for everything written (default: MODEL_synthesis)")
@@ -58,9 +58,14 @@ def check_args(args: argparse.Namespace) -> None:
     for name, lowest in (("num", 1), ("seed", 0), ("batch_size", 0), ("html_row", 0), ("html_col", 0), ("viz_size", 0)):
         if getattr(args, name) < lowest:
             raise HiganError(f"--{name} is {getattr(args, name)}; expected {lowest} or more")
+    for name, most in (("num", 10**9), ("viz_size", 2048)):
+        if getattr(args, name) > most:
+            raise HiganError(f"--{name} is {getattr(args, name)}; expected {most} at most")
     for name in ("html_name", "logfile_name"):
         if Path(getattr(args, name)).name != getattr(args, name):
             raise HiganError(f"--{name} is {getattr(args, name)!r}; expected a file's name, without a folder")
+    if Path(args.html_name).suffix not in (".html", ".htm"):
+        raise HiganError(f"--html_name is {args.html_name!r}; expected a name that ends in .html")
     if args.skip_image:
         for name in ("generate_prediction", "save_raw_synthesis", "generate_html"):
             if getattr(args, name):
@@ -103,7 +108,7 @@ def main() -> None:
             predictor=predictor,
             space=args.latent_space_type,
             codes_path=args.latent_codes_path,
-            batch_size=args.batch_size or (0 if args.overwrite else runs.earlier_setting(folder, "batch_size")),
+            batch_size=args.batch_size or (0 if args.overwrite else runs.earlier_batch_size(folder)),
             images=args.save_raw_synthesis,
             styles=args.generate_style,
             wp=args.save_wp,

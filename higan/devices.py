@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -10,6 +14,8 @@ from higan.errors import HiganError
 
 # parameters of mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+Result = TypeVar("Result")
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,6 +49,52 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type != "cuda":
         raise HiganError(f"precision fp16 needs a CUDA device, found {device.type}; use bf16 or fp32")
     return PRECISIONS[name]
+
+
+def within_memory(call: Callable[[int], Result], size: int) -> tuple[Result, int]:
+    """Return what `call` returns for the largest of `size`, `size` / 2, ... that memory suffices for, and that size.
+
+    Raises
+    ------
+    HiganError
+        Memory does not suffice for a size of 1.
+    """
+    while True:
+        try:
+            return call(size), size
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise HiganError(
+                    "memory does not suffice for one image at a time; free some, or try --precision bf16 or --device "
+                    "cpu, then run the same command again"
+                ) from None
+        size //= 2  # not above: until the error is gone, its traceback keeps the tensors alive
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether `error` says that memory for a tensor was lacking, on a GPU or a CPU."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    return any(sign in str(error) for sign in signs)
+
+
+def require_memory(size: float, what: str) -> None:
+    """Raise HiganError, which begins with `what`, unless `size` bytes of memory are free."""
+    free = free_memory()
+    if size > free:
+        raise HiganError(f"{what} need {size / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free; ask for fewer")
+
+
+def free_memory() -> float:
+    """Return how many bytes of memory a program can get, infinity where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf
 
 
 def keep_freed_memory() -> None:

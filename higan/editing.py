@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from higan.devices import require_memory, within_memory
 from higan.errors import HiganError
-from higan.generators.generator import is_out_of_memory
+from higan.generators.generator import NotFiniteError
 from higan.generators.layers import to_sphere
 from higan.runs import check_codes, read_rows
 
 if TYPE_CHECKING:
     from higan.boundaries import Boundary
     from higan.generators import Generator
+
+MOST_STEPS = 10_001
+MOST_DISTANCE = 1e6  # a code's norm is some tens; far beyond, activations overflow
 
 Codes = TypeVar("Codes", NDArray[Any], Tensor)
 
@@ -113,8 +118,9 @@ def manipulate(
     """
     origin = torch.as_tensor(codes)
     distance = _as_float64(distances)
-    if distance.ndim != 1 or distance.numel() == 0 or not bool(torch.isfinite(distance).all()):
-        raise HiganError("distances must be one or more finite numbers")
+    if distance.ndim != 1 or distance.numel() == 0 or not bool((distance.abs() <= MOST_DISTANCE).all()):
+        raise HiganError(f"distances must be one or more numbers from -{MOST_DISTANCE:g} to {MOST_DISTANCE:g}")
+    require_memory(8 * origin.numel() * distance.numel(), f"{len(origin)} samples at {distance.numel()} steps")
     if layers is None and origin.ndim == 3:
         layers = getattr(boundary, "layers", None)
     direction = _as_float64(getattr(boundary, "direction", boundary))
@@ -149,9 +155,7 @@ def interpolate(start: Codes, end: Codes, steps: int = 5) -> Codes:
     return between if isinstance(start, Tensor) else between.numpy()
 
 
-def mix_styles(
-    style: Codes, content: Codes, layers: str | int | Sequence[int] | NDArray[Any] | None = None
-) -> Codes:
+def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] | NDArray[Any] | None = None) -> Codes:
     """Replace the layers of every content code by those of every style code.
 
     Parameters
@@ -187,8 +191,12 @@ def spaced_distances(start: float, end: float, steps: int) -> NDArray[np.float64
     """Return `steps` distances from `start` to `end`, evenly spaced; an even number of steps is raised by one."""
     if steps < 1:
         raise HiganError(f"the number of steps is {steps}; expected at least 1")
-    if not (np.isfinite(start) and np.isfinite(end)):
-        raise HiganError(f"distances from {start} to {end}: expected finite numbers")
+    if steps > MOST_STEPS:
+        raise HiganError(f"the number of steps is {steps}; expected {MOST_STEPS} at most")
+    if not (abs(start) <= MOST_DISTANCE and abs(end) <= MOST_DISTANCE):
+        raise HiganError(
+            f"distances from {start} to {end}: expected finite numbers from -{MOST_DISTANCE:g} to {MOST_DISTANCE:g}"
+        )
     return np.linspace(start, end, steps + (steps + 1) % 2)
 
 
@@ -225,10 +233,11 @@ def draw_codes(
     if path is None:
         if num < 1:
             raise HiganError(f"the number of samples is {num}; give --num of at least 1, or --latent_codes_path")
+        require_memory(4 * num * (2 * generator.z_dim + generator.num_layers * generator.w_dim), f"{num} samples")
         codes = {"z": generator.sample(num, seed)}
     else:
-        row = {"z": (generator.z_dim,), "w": (generator.w_dim,), "wp": (generator.num_layers, generator.w_dim)}[space]
-        values = torch.from_numpy(read_rows(path, 0, check_codes(path, row, space))).float()
+        num = check_codes(path, generator.code_shape(space), space)
+        values = torch.from_numpy(read_rows(path, 0, num).astype(np.float32))
         codes = {space: to_sphere(values) if space == "z" else values}
     if "w" in generator.spaces:
         if "z" in codes:
@@ -298,20 +307,19 @@ def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> 
     """
     start = 0
     while start < len(codes):
-        batch = codes[start : start + generator.batch_size].to(generator.device)
         try:
-            images = _synthesize_batch(generator, batch, space)
-        except RuntimeError as error:
-            if not is_out_of_memory(error) or generator.batch_size == 1:
-                raise
-            generator.batch_size //= 2
-            continue
-        start += len(batch)
+            images, generator.batch_size = within_memory(
+                partial(_synthesize_batch, generator, codes[start:], space), generator.batch_size
+            )
+        except NotFiniteError as error:
+            raise error.after(start) from None
+        start += len(images)
         yield from images.cpu().numpy()
 
 
-def _synthesize_batch(generator: Generator, codes: Tensor, space: str) -> Tensor:
-    """Return uint8 [N, S, H, W, 3] of codes [N, S, ...]."""
+def _synthesize_batch(generator: Generator, codes: Tensor, space: str, size: int) -> Tensor:
+    """Return uint8 [size, S, H, W, 3] of the first `size` of codes [N, S, ...], at most N."""
+    codes = codes[:size].to(generator.device)
     num, steps = codes.shape[:2]
     if "wp" not in generator.spaces:
         return torch.stack([generator.synthesize(codes[:, step], space) for step in range(steps)], dim=1)
@@ -329,7 +337,7 @@ def _parse_entry(entry: str, text: str, num_layers: int) -> list[int]:
     entry = entry.strip()
     if entry in GROUPS:
         return group_layers(entry, num_layers)
-    match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", entry, flags=re.ASCII)
+    match = re.fullmatch(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?", entry, flags=re.ASCII)
     if match is None:
         raise HiganError(
             f"layers {text!r}: {entry!r} is not a layer, a range such as 6-11, or one of {', '.join(GROUPS)}"

@@ -167,9 +167,7 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
     )
 
 
-def find_boundary(
-    name: str, folder: str | Path, known: Sequence[Boundary] = (), space: str | None = None
-) -> Boundary:
+def find_boundary(name: str, folder: str | Path, known: Sequence[Boundary] = (), space: str | None = None) -> Boundary:
     """Return the boundary called `name` among those `known`, else the one (of `space`) in `folder`.
 
     Raises

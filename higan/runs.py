@@ -16,26 +16,33 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from higan.errors import HiganError
+from higan.errors import Handlers, HiganError, Stopped, handle_stops, printable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 FORMAT = 1
+RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "arrays": dict, "versions": dict}
 RUN_FILE, BLOCK_FOLDER, IMAGE_FOLDER, LOCK_FILE, TEMPORARY = "run.json", "blocks", "images", ".lock", ".tmp"
+SMALL_FILE = 2**24  # bytes; descriptions, lists and the like are a thousandth of it
 HEADER_BYTES = 2**20  # of an .npy file; numpy's own limit is too near to 365 named fields
 CHECK_ROWS = 4096
 IMAGE_FORMATS: dict[str, dict[str, Any]] = {
-    "jpg": {"quality": 95},
-    "png": {"compress_level": 3},
-    "webp": {"quality": 90, "method": 2},
+    "jpg": {"format": "JPEG", "quality": 95},
+    "png": {"format": "PNG", "compress_level": 3},
+    "webp": {"format": "WEBP", "quality": 90, "method": 2},
 }
 BYTES_PER_PIXEL = {"jpg": 0.8, "png": 2.3, "webp": 0.6}  # upper estimates, from noisy pictures
 IMAGES_WAITING = 512
@@ -43,20 +50,30 @@ FREE_RESERVE = 2**26
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Write a file that is either whole or not there: temporary file in the same folder, flushed, renamed."""
+    """Write a file that is either whole or not there: temporary file in the same folder, flushed, renamed.
+
+    Raises
+    ------
+    HiganError
+        The disk is full, or the folder cannot be written or is gone.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _disk_error(path.parent, error) from None
         raise
 
 
@@ -67,15 +84,37 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
     write_atomic(path, content.getvalue())
 
 
-def open_folder(path: str | Path) -> Path:
-    """Return the folder `path`, made if need be; raise HiganError unless files can be written in it."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise HiganError(f"cannot write in {folder}: {error.strerror}; choose another --output_dir") from None
+def encode_image(image: np.ndarray, image_format: str) -> bytes:
+    """Return an image, uint8 [H, W, 3], as a file of `image_format`, one of `IMAGE_FORMATS`."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, **IMAGE_FORMATS[image_format])
+    return content.getvalue()
+
+
+@contextmanager
+def output_folder(path: str | Path, others: Iterable[str | Path] = ()) -> Iterator[Path]:
+    """Hold the folder `path`, made if need be, and the folders `others` for this process, without what a kill left.
+
+    Raises
+    ------
+    HiganError
+        One of them cannot be written, another process holds it, or at the end it is no longer there.
+    """
+    folder = _open_folder(Path(path))
+    locks: list[Lock] = []
+    with ExitStack() as stack:
+        places = {Path(other).resolve(): Path(other) for other in others} | {folder.resolve(): folder}
+        for place in places.values():
+            lock = Lock(_open_folder(place))
+            stack.callback(lock.release)
+            _remove_strays(place)
+            locks.append(lock)
+        yield folder
+        for lock in locks:
+            if not lock.holds():
+                raise HiganError(f"the folder {lock.folder} was removed or replaced; run the same command again")
 
 
 def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = False) -> logging.Logger:
@@ -86,16 +125,91 @@ def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = Fa
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    handlers: list[logging.Handler] = [LogStream(sys.stdout)]
     if folder is not None and not quiet:
         try:
-            handlers.append(logging.FileHandler(folder / name))
+            handlers.append(LogFile(check_log(folder, name), encoding="utf-8"))
         except OSError as error:
-            raise HiganError(f"cannot write the log {folder / name}: {error.strerror}") from None
+            raise HiganError(f"cannot write the log {folder / name}: {error.strerror or error}") from None
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.setFormatter(LineFormatter("[%(asctime)s] %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
     return logger
+
+
+def check_log(folder: Path, name: str) -> Path:
+    """Return the path of a log in `folder`; raise HiganError unless it is, or can become, a regular file there."""
+    path = folder / name
+    if path.name != name or path.suffix in (".npy", ".json"):
+        raise HiganError(f"the log's name is {name!r}; expected a file name without a folder, such as log.txt")
+    if path.exists() and not path.is_file():
+        raise HiganError(f"cannot write the log {path}: it is no regular file; remove it")
+    return path
+
+
+class LineFormatter(logging.Formatter):
+    """Makes every message one printable line, whatever names it has in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether `path` is a regular file; a name that no file can have is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file to read; pipes and devices, which need not end, are an OSError like what is not there."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.open("rb")
+
+
+def read_small(path: str | Path) -> bytes:
+    """Return the content of a regular file; OSError unless it can be read and has at most `SMALL_FILE` bytes."""
+    with open_file(path) as file:
+        content = file.read(SMALL_FILE + 1)
+    if len(content) > SMALL_FILE:
+        raise OSError(errno.EFBIG, f"it has more than {_size(SMALL_FILE)}")
+    return content
+
+
+class LogFile(logging.FileHandler):
+    """A log that cannot be written any more ends the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raise HiganError for what the disk did."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise _disk_error(Path(self.baseFilename).parent, error) from None
+        super().handleError(record)
+
+
+class LogStream(logging.StreamHandler[Any]):
+    """The run goes on without a terminal or a pipe that is gone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let what was not written, and what comes, go nowhere."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+            return
+        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.stream.fileno())
+
+
+def progress(**options: Any) -> tqdm[Any]:
+    """Return a progress bar of tqdm's `options` on a terminal's standard error, by a clock that is never set back."""
+    from tqdm import tqdm
+
+    bar = tqdm(**{"disable": not sys.stderr.isatty()} | options)
+    bar._time = time.monotonic  # tqdm's own stands still until a clock that was set back has caught up
+    bar.start_t = bar.last_print_t = time.monotonic()
+    return bar
 
 
 def read_array(path: str | Path) -> np.ndarray:
@@ -107,7 +221,7 @@ def read_array(path: str | Path) -> np.ndarray:
         The file is missing, truncated, not .npy, holds Python objects, or belongs to a run that is not finished.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise HiganError(f"there is no file {path}; expected an .npy array")
     run = read_run(path.parent)
     if run and path.name in run["arrays"] and not run["complete"]:
@@ -119,13 +233,19 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
     """Return the content of `folder`/run.json, None if there is none; raise HiganError if it is not of a run."""
     path = Path(folder) / RUN_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_small(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HiganError(f"cannot read {path} ({error}); delete it or choose another folder") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise HiganError(f"{path} is not the record of a run of this version; choose another --output_dir")
+    for key, kind in RECORD.items():
+        if type(content.get(key)) is not kind:
+            raise HiganError(
+                f"{path}: {key} is {str(content.get(key))[:60]!r}; expected a run's own record: delete it or choose "
+                "another folder"
+            )
     return content
 
 
@@ -206,10 +326,9 @@ class Run:
             The folder holds another run or files of the same names (unless `overwrite`), an array was damaged, or
             there is too little free space.
         """
-        open_folder(self.folder)
-        self.lock = Lock(self.folder)
-        for stray in (*self.folder.glob(f".*{TEMPORARY}"), *self.folder.glob(f"{BLOCK_FOLDER}/.*{TEMPORARY}")):
-            stray.unlink(missing_ok=True)
+        self.lock = Lock(_open_folder(self.folder))
+        for place in (self.folder, self.folder / BLOCK_FOLDER):
+            _remove_strays(place)
         if overwrite:
             self._remove()
         try:
@@ -303,10 +422,7 @@ class Run:
         if missing and not self.record["complete"]:
             raise HiganError(f"{len(missing)} blocks of {self.folder} are missing; run the same command again")
         self.record["complete"] = True
-        try:
-            write_atomic(self.folder / RUN_FILE, self._dump())
-        except OSError as error:
-            raise _disk_error(self.folder, error) from None
+        write_atomic(self.folder / RUN_FILE, self._dump())
         shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)
 
     def close(self) -> None:
@@ -328,15 +444,15 @@ class Run:
                 os.fsync(file)
             if images:
                 _flush_file_system(self.folder)
-            write_atomic(self._mark(block), b"")
+            self._mark(block).touch()
         except OSError as error:
             raise _disk_error(self.folder, error) from None
 
     def _write_image(self, index: int, image: np.ndarray) -> None:
-        from PIL import Image
-
-        path = self.folder / IMAGE_FOLDER / f"{index:06d}.{self.image_format}"
-        Image.fromarray(image).save(path, **IMAGE_FORMATS[self.image_format or "jpg"])
+        name = f"{index:06d}.{self.image_format}"
+        temporary = self.folder / BLOCK_FOLDER / f".{name}{TEMPORARY}"
+        temporary.write_bytes(encode_image(image, self.image_format or "jpg"))
+        temporary.replace(self.folder / IMAGE_FOLDER / name)
 
     def _mark(self, block: int) -> Path:
         return self.folder / BLOCK_FOLDER / f"{block:06d}"
@@ -361,10 +477,10 @@ class Run:
         if not may_create:
             raise HiganError(f"{path} is gone, though parts of it were done; --overwrite starts anew")
         temporary = path.with_name(f".{name}{TEMPORARY}")
-        with temporary.open("wb") as file:
-            header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + array.bytes(self.num))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that names in other than Latin letters need a recent numpy
+            np.lib.format.open_memmap(temporary, "w+", array.dtype, shape)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
 
@@ -375,11 +491,11 @@ class Run:
         except HiganError:
             earlier = {"arrays": {}}
         try:
-            (self.folder / RUN_FILE).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)  # first: nothing counts as done any more
             for name in {*self.arrays, *earlier["arrays"]}:
                 (self.folder / Path(name).name).unlink(missing_ok=True)
-            shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)
             shutil.rmtree(self.folder / IMAGE_FOLDER, ignore_errors=True)
+            (self.folder / RUN_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise _disk_error(self.folder, error) from None
 
@@ -425,19 +541,38 @@ class Lock:
     """The right of one process (or of the ranks of one run) to work in a folder; it ends when the process does."""
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
-        try:
-            self.file = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise HiganError(f"cannot write in {folder}: {error.strerror}; choose another --output_dir") from None
-        self.folder = folder
-        self._acquire(shared)
+        self.folder, self.path = folder, folder / LOCK_FILE
+        while True:
+            try:
+                self.file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise _folder_error(folder, error) from None
+            try:
+                self._acquire(shared)
+            except BaseException:
+                os.close(self.file)
+                raise
+            if self.holds():
+                return
+            os.close(self.file)  # its last holder removed it in the meantime
 
     def share(self) -> None:
         """Let the other ranks of this run in; a process of another run is still refused."""
         self._acquire(shared=True)
 
+    def holds(self) -> bool:
+        """Whether the file that was locked is still the one in the folder."""
+        try:
+            return os.path.samestat(os.fstat(self.file), self.path.stat())
+        except OSError:
+            return False
+
     def release(self) -> None:
-        """Give the folder back."""
+        """Give the folder back; the last one to do so leaves nothing in it."""
+        with suppress(HiganError, OSError):
+            self._acquire(shared=False)
+            if self.holds():
+                self.path.unlink()
         os.close(self.file)
 
     def _acquire(self, shared: bool) -> None:
@@ -445,10 +580,12 @@ class Lock:
 
         try:
             fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise HiganError(
                 f"another process works in {self.folder}; wait for it or choose another --output_dir"
             ) from None
+        except OSError as error:
+            raise HiganError(f"{self.folder} cannot be locked: {error.strerror}; choose another --output_dir") from None
 
 
 class Ranks:
@@ -464,6 +601,8 @@ class Ranks:
         self.rank = int(os.environ.get("RANK", "0"))
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if self.size > 1:
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what a dead rank means is said here, in one line
         self.store: Any = None
         self.taken = 0
 
@@ -480,8 +619,10 @@ class Ranks:
         import torch.distributed as dist
         from torch.distributed.rendezvous import rendezvous
 
-        store, _, _ = next(iter(rendezvous("env://", self.rank, self.size)))
-        dist.init_process_group("gloo", store=dist.PrefixStore("group", store), rank=self.rank, world_size=self.size)
+        with dead_ranks_reported():
+            store, _, _ = next(iter(rendezvous("env://", self.rank, self.size)))
+            group = dist.PrefixStore("group", store)
+            dist.init_process_group("gloo", store=group, rank=self.rank, world_size=self.size)
         self.store = dist.PrefixStore("blocks", store)
 
     def first(self, call: Callable[[], Any]) -> Any:
@@ -516,7 +657,10 @@ class Ranks:
 
     def next(self) -> int:
         """Return the next number from 0 on that no rank has had."""
-        number = self.store.add("next", 1) - 1 if self.store is not None else self.taken
+        number = self.taken
+        if self.store is not None:
+            with dead_ranks_reported():
+                number = self.store.add("next", 1) - 1
         self.taken = number + 1
         return number
 
@@ -547,26 +691,32 @@ def dead_ranks_reported() -> Iterator[None]:
 
 
 class StopSignal:
-    """A context in which Ctrl-C and SIGTERM only set `received`, so that a block gets done; a second Ctrl-C ends it."""
+    """A context in which SIGINT (Ctrl-C) and SIGTERM only set `received`, so that a block gets done.
+
+    A second Ctrl-C ends it.
+    """
 
     def __init__(self) -> None:
-        self.received = False
-        self.before: dict[int, Any] = {}
+        self.received = 0
+        self.before: Handlers = {}
 
     def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._handle)
+        self.before = handle_stops(self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
+    def obey(self) -> None:
+        """Raise Stopped if a signal came."""
+        if self.received:
+            raise Stopped(self.received, "the same command goes on from here")
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = True
+            raise Stopped(number, "the same command goes on from here")
+        self.received = number
 
 
 def versions() -> dict[str, str]:
@@ -582,9 +732,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def earlier_setting(folder: str | Path, name: str) -> Any:
-    """Return the setting `name` of the run in `folder`, 0 if there is none."""
-    return ((read_run(folder) or {}).get("settings") or {}).get(name) or 0
+def earlier_batch_size(folder: str | Path) -> int:
+    """Return the batch size of the run in `folder`, 0 if there is none."""
+    run = read_run(folder)
+    size = run["settings"].get("batch_size") if run else 0
+    return size if type(size) is int and size > 0 else 0
 
 
 def check_codes(path: str | Path, row: Sequence[int], space: str) -> int:
@@ -596,7 +748,9 @@ def check_codes(path: str | Path, row: Sequence[int], space: str) -> int:
             f"{path} holds {codes.dtype} {list(codes.shape)}; expected floats [{expected}], codes of space {space}"
         )
     for start in range(0, len(codes), CHECK_ROWS):
-        finite = np.isfinite(read_rows(path, start, start + CHECK_ROWS)).reshape(-1, int(np.prod(row))).all(axis=1)
+        with np.errstate(over="ignore"):
+            rows = read_rows(path, start, start + CHECK_ROWS).astype(np.float32)
+        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
         if not finite.all():
             row_of_it = start + int(np.argmin(finite))
             raise HiganError(f"{path}: code {row_of_it} holds NaN or infinity; expected finite numbers")
@@ -608,10 +762,30 @@ def read_rows(path: str | Path, start: int, stop: int) -> np.ndarray:
     return np.array(_map_array(Path(path))[start:stop])
 
 
+def read_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, dtype and the place of the first value of an .npy file; raise HiganError if it is none."""
+    with _header_checked(Path(path)), open_file(path) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file, max_header_size=HEADER_BYTES)
+        return shape, dtype, file.tell()
+
+
 def _map_array(path: Path) -> np.memmap:
-    try:
+    with _header_checked(path):
         return np.lib.format.open_memmap(path, mode="r", max_header_size=HEADER_BYTES)
-    except (ValueError, OSError, EOFError) as error:
+
+
+@contextmanager
+def _header_checked(path: Path) -> Iterator[None]:
+    """Turn whatever numpy raises of a file's header into a HiganError, and keep its warnings of old ones back."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OSError as error:
+        raise HiganError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # the header is an expression that numpy evaluates: its errors are of any kind
         raise HiganError(f"{path} is truncated or not a plain .npy array ({error})") from None
 
 
@@ -623,10 +797,34 @@ def _differences(old: Any, new: Any, name: str) -> list[str]:
     return [] if old == new else [f"{name} was {json.dumps(old)}, now {json.dumps(new)}"]
 
 
+def _open_folder(folder: Path) -> Path:
+    """Return `folder`, made if need be; raise HiganError unless files can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise _folder_error(folder, error) from None
+
+
+def _remove_strays(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed; `folder` must be locked."""
+    for stray in folder.glob(f".*{TEMPORARY}"):
+        with suppress(OSError):
+            stray.unlink()
+
+
+def _folder_error(folder: Path, error: OSError) -> HiganError:
+    return HiganError(f"cannot write in {folder}: {error.strerror}; choose another --output_dir")
+
+
 def _disk_error(folder: Path, error: OSError) -> HiganError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HiganError(f"the disk of {folder} is full; make room, then the same command goes on from here")
-    return HiganError(f"cannot write in {folder}: {error}; once that is mended, the same command goes on from here")
+        return HiganError(f"the disk of {folder} is full; make room and run the same command again")
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "is gone"
+        return HiganError(f"{folder} {what}; once that is mended, run the same command again")
+    return HiganError(f"cannot write in {folder}: {error}; once that is mended, run the same command again")
 
 
 def _flush_file_system(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from higan.errors import HiganError
 from higan.generators import Generator, digest
+from higan.generators.generator import NotFiniteError
 from higan.generators.layers import to_sphere
 from higan.predictors import Predictor
-from higan.runs import Array, Ranks, Run, StopSignal, check_codes, read_rows
+from higan.runs import Array, Ranks, Run, StopSignal, check_codes, progress, read_rows
 
 BLOCK_BATCHES = 16  # what a kill costs at most
 MAPPING_BATCH = 1024
@@ -66,8 +66,7 @@ class Synthesis:
         self.generator, self.predictor = generator, predictor
         self.space, self.codes_path, self.seed = space, codes_path, seed
         self.images, self.styles, self.wp = images, styles, wp or space == "wp"
-        row = {"z": (generator.z_dim,), "w": (generator.w_dim,), "wp": (generator.num_layers, generator.w_dim)}
-        self.num = check_codes(codes_path, row[space], space) if codes_path else num
+        self.num = check_codes(codes_path, generator.code_shape(space), space) if codes_path else num
         self.codes_sha256 = digest(codes_path) if codes_path else None
         self.renders = images or predictor is not None
         automatic = generator.batch_size if self.renders else MAPPING_BATCH
@@ -117,7 +116,11 @@ class Synthesis:
         """Yield the images of the first `num` samples, uint8 [H, W, 3]."""
         for start in range(0, num, self.generator.batch_size):
             codes = self.entry(self.codes(start, min(start + self.generator.batch_size, num)))
-            yield from self.generator.synthesize(codes, self.generator.spaces[-1]).cpu().numpy()
+            try:
+                images = self.generator.synthesize(codes, self.generator.spaces[-1])
+            except NotFiniteError as error:
+                raise error.after(start) from None
+            yield from images.cpu().numpy()
 
     def entry(self, codes: dict[str, Tensor]) -> Tensor:
         """Return what synthesis starts from, wp (PGGAN: z), of what `codes` returns."""
@@ -126,7 +129,7 @@ class Synthesis:
         return codes["wp"] if "wp" in codes else self.generator.broadcast(codes["w"])
 
     def render(self, codes: Tensor) -> dict[str, Tensor]:
-        """Return "images" of wp (PGGAN: z) and the scores of each group."""
+        """Return "images" of wp (PGGAN: z), the scores of each group, and "finite", whether the image was."""
         num = len(codes)
         codes = torch.cat([codes, codes[-1:].expand(-num % GROUP, *codes.shape[1:])])
         size = GROUP if self.generator.device.type == "cpu" else len(codes)
@@ -135,17 +138,33 @@ class Synthesis:
 
     def render_group(self, codes: Tensor) -> dict[str, Tensor]:
         """Return what `render` does, of codes that the networks see at once."""
-        images = self.generator.synthesize(codes, self.generator.spaces[-1])
-        results = {"images": images} if self.images else {}
+        finite: list[Tensor] = []
+        images = self.generator.synthesize(codes, self.generator.spaces[-1], finite=finite)
+        results = {"finite": torch.cat(finite)} | ({"images": images} if self.images else {})
         return results | (self.predictor.predict(images) if self.predictor is not None else {})
 
     def write(self, run: Run, start: int, results: dict[str, np.ndarray]) -> None:
-        """Hand what `compute` returned for the samples from `start` on to the run."""
+        """Hand what `compute` returned of the samples from `start` on to the run; raise HiganError if it is NaN."""
+        for name, values in results.items():
+            if name != "images":
+                self.require_finite(name, start, values)
         for name, values in results.items():
             if name == "images":
                 run.write_images(start, values)
-            else:
+            elif name != "finite":
                 run.write(f"{name}.npy", start, values)
+
+    def require_finite(self, name: str, start: int, values: np.ndarray) -> None:
+        """Raise HiganError if `values` [N, ...] of the samples from `start` on are NaN or infinite, or say so."""
+        if self.predictor is not None and name in self.predictor.names:
+            self.predictor.require_finite(name, values, start)
+            return
+        finite = values if name == "finite" else np.isfinite(values)
+        if not finite.all():
+            row = start + int(np.argwhere(~finite)[0, 0])
+            if name == "finite":
+                raise NotFiniteError(self.generator.name, row)
+            raise HiganError(f"{self.generator.name} gives NaN or infinity in {name} of sample {row}; check its files")
 
 
 def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) -> None:
@@ -160,14 +179,12 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
     ------
     HiganError
         The disk is full, or another rank has died. What was done counts; the same call goes on.
-    KeyboardInterrupt
-        Ctrl-C or SIGTERM came; the block under way was finished first.
+    Stopped
+        SIGINT (Ctrl-C) or SIGTERM came; the block under way was finished first.
     """
-    from tqdm import tqdm
-
     total = sum(len(run.rows(block)) for block in blocks)
-    silent = ranks.rank > 0 or not sys.stderr.isatty()
-    with StopSignal() as stop, tqdm(total=run.num, initial=run.num - total, unit="img", disable=silent) as bar:
+    options = {"disable": True} if ranks.rank else {}
+    with StopSignal() as stop, progress(total=run.num, initial=run.num - total, unit="img", **options) as bar:
         collect: Callable[[], dict[str, np.ndarray]] | None = None
         shown = 0
         while not stop.received and (number := ranks.next()) < len(blocks):
@@ -187,8 +204,7 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
                 collect = None
             run.finish(blocks[number])
         run.drain()
-    if stop.received:
-        raise KeyboardInterrupt
+    stop.obey()
 
 
 def to_host(tensors: dict[str, Tensor]) -> Callable[[], dict[str, np.ndarray]]:

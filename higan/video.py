@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,12 @@ from PIL import Image
 
 from higan.errors import HiganError
 from higan.report.page import resize
+from higan.runs import write_atomic
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov")
+MOST_PIXELS = 16_384  # a side; H.264 and WebP have no more
 ANIMATIONS = (".webp", ".gif")
+FORMATS = {".mkv": "matroska"} | {suffix: suffix[1:] for suffix in (*VIDEOS, *ANIMATIONS) if suffix != ".mkv"}
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,13 @@ class Mosaic:
             height, width = self.viz_size, max(1, round(width * self.viz_size / height))
         rows, columns = self.shape(len(pictures))
         down, across = height + self.row_spacing, width + self.col_spacing
-        frame = np.full(
-            (
-                rows * down - self.row_spacing + self.border_top + self.border_bottom,
-                columns * across - self.col_spacing + self.border_left + self.border_right,
-                3,
-            ),
-            255 if self.white_background else 0,
-            dtype=np.uint8,
+        size = (
+            rows * down - self.row_spacing + self.border_top + self.border_bottom,
+            columns * across - self.col_spacing + self.border_left + self.border_right,
         )
+        if max(size) > MOST_PIXELS:
+            raise HiganError(f"frames of {size[1]} x {size[0]} pixels; expected {MOST_PIXELS} a side at most")
+        frame = np.full((*size, 3), 255 if self.white_background else 0, dtype=np.uint8)
         for index, picture in enumerate(pictures):
             top, left = self.border_top + index // columns * down, self.border_left + index % columns * across
             same = picture.shape[:2] == (height, width)
@@ -97,18 +97,9 @@ def write_video(path: str | Path, frames: Sequence[NDArray[np.uint8]], fps: int 
         raise HiganError(f"frames per second is {fps}; expected at least 1")
     if path.suffix.lower() in VIDEOS and not has_video():
         path = path.with_suffix(".webp")
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix.lower(), dir=path.parent)
-        os.close(handle)
-        try:
-            (write_h264 if path.suffix.lower() in VIDEOS else write_animation)(Path(temporary), frames, fps)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise HiganError(f"cannot write the video {path}: {error.strerror or error}") from error
+    suffix = path.suffix.lower()
+    encode = encode_h264 if suffix in VIDEOS else encode_animation
+    write_atomic(path, encode(frames, fps, FORMATS[suffix]))
     return path
 
 
@@ -128,21 +119,25 @@ def has_video() -> bool:
     return True
 
 
-def write_h264(path: Path, frames: Sequence[NDArray[np.uint8]], fps: int) -> None:
-    """Write frames as H.264; odd sizes grow by one pixel, since chroma is stored at half the size."""
+def encode_h264(frames: Sequence[NDArray[np.uint8]], fps: int, container_format: str) -> bytes:
+    """Return frames as H.264; odd sizes grow by one pixel, since chroma is stored at half the size."""
     import av
 
+    content = io.BytesIO()
     height, width = (side + side % 2 for side in frames[0].shape[:2])
-    with av.open(str(path), "w") as container:
+    with av.open(content, "w", format=container_format) as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
             padding = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.pad(frame, padding, "edge"), format="rgb24")))
         container.mux(stream.encode())
+    return content.getvalue()
 
 
-def write_animation(path: Path, frames: Sequence[NDArray[np.uint8]], fps: int) -> None:
-    """Write frames as an animated picture that runs for ever."""
+def encode_animation(frames: Sequence[NDArray[np.uint8]], fps: int, image_format: str) -> bytes:
+    """Return frames as an animated picture that runs for ever."""
+    content = io.BytesIO()
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=90)
+    first.save(content, image_format, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=90)
+    return content.getvalue()

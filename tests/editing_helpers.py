@@ -19,7 +19,11 @@ from higan.generators.stylegan2 import StyleGAN2
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS: dict[str, Any] = {
-    "resolution": 16, "channels": {4: 8, 8: 8, 16: 8}, "z_dim": 16, "w_dim": 16, "mapping_layers": 2
+    "resolution": 16,
+    "channels": {4: 8, 8: 8, 16: 8},
+    "z_dim": 16,
+    "w_dim": 16,
+    "mapping_layers": 2,
 }
 LAYERS = 6
 
@@ -56,8 +60,9 @@ def write_workplace(folder: Path) -> Path:
         + line.format("lights", "w", " layers=1-2 distance=2")
         + line.format("wood", "w", "")
     )
-    (folder / "all.txt").write_text("".join(line.format(name, space, "") for name, space in
-                                            (("lights", "w"), ("deep", "z"), ("view", "wp"))))
+    (folder / "all.txt").write_text(
+        "".join(line.format(name, space, "") for name, space in (("lights", "w"), ("deep", "z"), ("view", "wp")))
+    )
     return folder
 
 

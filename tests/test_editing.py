@@ -182,7 +182,8 @@ def test_combine_adds_displacements() -> None:
     first = editing.manipulate(codes, ARRAYS["boundary_w"], [1.0, 2.0], "0-2")
     second = editing.manipulate(codes, ARRAYS["boundary_wp"], [-1.0, 3.0], "2-4")
     np.testing.assert_allclose(
-        editing.combine(codes, [first, second]), codes[:, None] + (first - codes[:, None]) + (second - codes[:, None]),
+        editing.combine(codes, [first, second]),
+        codes[:, None] + (first - codes[:, None]) + (second - codes[:, None]),
         atol=1e-6,
     )
 

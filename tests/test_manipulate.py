@@ -125,8 +125,11 @@ def test_lists_carry_layers_and_distance(manipulate: Any) -> None:
 
 def test_every_space(manipulate: Any) -> None:
     folder = manipulate("all.txt", "-N", 2, "-S", 3, "--generate_html")
-    for name, shape in (("lights_w_manipulated_w", (2, 3, 16)), ("deep_z_manipulated_z", (2, 3, 16)),
-                        ("view_wp_manipulated_wp", (2, 3, LAYERS, 16))):
+    for name, shape in (
+        ("lights_w_manipulated_w", (2, 3, 16)),
+        ("deep_z_manipulated_z", (2, 3, 16)),
+        ("view_wp_manipulated_wp", (2, 3, LAYERS, 16)),
+    ):
         assert steps_of(folder, f"{name}.npy").shape == shape
     assert len(list(folder.glob("*_viz.html"))) == 3
     by_layer = manipulate("all.txt", "-N", 2, "-S", 3, "--layerwise_manipulation", folder="layers")
@@ -137,8 +140,13 @@ def test_every_space(manipulate: Any) -> None:
 
 
 def test_released_boundary_moves_its_own_layers(place: Path, manipulate: Any) -> None:
-    content = np.array({"boundary": direction("old").astype(np.float64), "meta_data": {"type": "attribute",
-                        "manipulate_layers": "1-2"}}, dtype=object)
+    content = np.array(
+        {
+            "boundary": direction("old").astype(np.float64),
+            "meta_data": {"type": "attribute", "manipulate_layers": "1-2"},
+        },
+        dtype=object,
+    )
     np.save(place / "old_boundary.npy", content, allow_pickle=True)
     (place / "old.txt").write_text("(old, w): old_boundary.npy\n")
     folder = manipulate("old.txt", "-N", 1, "-S", 1, "--start_distance=2", "--layerwise_manipulation")
@@ -204,11 +212,28 @@ def test_seed_batches_and_precision(manipulate: Any) -> None:
 
 
 def test_page_says_what_made_it(manipulate: Any) -> None:
-    folder = manipulate("list.txt", "-N", 1, "--layerwise_manipulation", "--generate_html", "--html_name=page.html",
-                        "--viz_size=24", "--logfile_name=story.txt")
+    folder = manipulate(
+        "list.txt",
+        "-N",
+        1,
+        "--layerwise_manipulation",
+        "--generate_html",
+        "--html_name=page.html",
+        "--viz_size=24",
+        "--logfile_name=story.txt",
+    )
     text = re.sub(r"\s+", " ", text_of(folder / "lights_w_page.html"))
-    for expected in ("lights", "2-3 (verified by re-scoring)", "psi 0.5", "seed 0", "manipulate.py tiny.pth list.txt",
-                     "torch", "Step −3", "Origin", "24 × 24"):
+    for expected in (
+        "lights",
+        "2-3 (verified by re-scoring)",
+        "psi 0.5",
+        "seed 0",
+        "manipulate.py tiny.pth list.txt",
+        "torch",
+        "Step −3",
+        "Origin",
+        "24 × 24",
+    ):
         assert expected in text
     assert strips(folder / "lights_w_page.html")[0].shape == (24, 7 * 24, 3)
     assert "page:" in (folder / "story.txt").read_text()
@@ -329,12 +354,26 @@ def test_simple_page(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest
 
 def test_simple_options(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     np.save("codes.npy", np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32))
-    options = ("-c", "codes.npy", "--latent_space_type=w", "-N", 9, "-S", 2, "--start_distance=0", "--end_distance=4",
-               "--manipulate_layers=top", "--seed=3", "--device=cpu")
+    options = (
+        "-c",
+        "codes.npy",
+        "--latent_space_type=w",
+        "-N",
+        9,
+        "-S",
+        2,
+        "--start_distance=0",
+        "--end_distance=4",
+        "--manipulate_layers=top",
+        "--seed=3",
+        "--device=cpu",
+        "-o",
+        "new/folder",
+    )
     assert run("simple_manipulate", "tiny.pth", "wood", *options, monkeypatch=monkeypatch) == 0
     assert "layers 5 (asked for)" in capfd.readouterr().out
-    moved = np.load("manipulation_results/tiny_wood_manipulated_wp.npy")
-    origin = np.load("manipulation_results/tiny_wood_wp.npy")
+    moved = np.load("new/folder/tiny_wood_manipulated_wp.npy")
+    origin = np.load("new/folder/tiny_wood_wp.npy")
     assert moved.shape == (2, 3, LAYERS, 16)
     np.testing.assert_array_equal(moved[:, 0], origin)
     np.testing.assert_allclose(moved[:, 2, 5] - origin[:, 5], 4 * PSI * np.repeat(direction("wood"), 2, 0), atol=1e-5)
@@ -367,8 +406,10 @@ def test_unwritable_folder(place: Path, refused: Any) -> None:
 
 @pytest.mark.parametrize("name", ["manipulate", "simple_manipulate"])
 def test_help_is_the_manual_and_needs_no_torch(name: str) -> None:
-    code = f"import sys; sys.argv = ['x', '--help']; sys.modules['torch'] = None; import runpy; " \
-           f"runpy.run_path({str(ROOT / name) + '.py'!r}, run_name='__main__')"
+    code = (
+        f"import sys; sys.argv = ['x', '--help']; sys.modules['torch'] = None; import runpy; "
+        f"runpy.run_path({str(ROOT / name) + '.py'!r}, run_name='__main__')"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert f"python {name}.py" in result.stdout

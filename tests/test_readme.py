@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +35,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path}
+    environment = os.environ | {"PATH": path} | variables
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done
@@ -51,6 +53,39 @@ def test_command_runs_as_printed(name: str, checkout: Path) -> None:
         assert (checkout / "manipulation_results" / "stylegan2_rooms_window.html").stat().st_size > 10_000
 
 
+def test_scripts_from_elsewhere(tmp_path: Path) -> None:
+    """By path from another folder, with names beyond ASCII in a locale that only knows ASCII, without asserts."""
+    project, folder = tmp_path / "Räume und Bücher" / "日本", tmp_path / "my results ü"
+    project.mkdir(parents=True)
+    folder.mkdir()
+    for name in ("models", "boundaries"):
+        (project / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "higan", project / "higan")
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, project)
+    (folder / "Räume.pth").symlink_to(ROOT / "models" / "stylegan2_rooms" / "stylegan2_rooms.pth")
+    (folder / "Liste ß.txt").write_text(f"(window, w): {folder}/é/window_boundary.npy\n", encoding="utf-8")
+    commands = [
+        "synthesize.py Räume.pth -N 120 --predictor_name=rooms --generate_prediction --generate_html -o 'aus gabe/ö'",
+        "train_boundary.py 'aus gabe/ö/w.npy' 'aus gabe/ö/attribute.npy' --score_name=window -N 0.2 -o é",
+        f"rescore.py Räume.pth 'Liste ß.txt' --predictor_name=rooms -N 8 --write_layers --control=2 -o '{folder}/ä'",
+        "manipulate.py Räume.pth 'Liste ß.txt' -N 2 --generate_html --html_name=ß.html -o '日 本'",
+        "simple_manipulate.py stylegan2_rooms window -N 1 -o ñ",
+    ]
+    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONOPTIMIZE": "2"}
+    for command in commands:
+        script, *arguments = shlex.split(command)
+        done = run([sys.executable, str(project / script), *arguments], folder, **poor)
+        assert done.stderr == ""
+    for page in (
+        "aus gabe/ö/synthesis.html",
+        "ä/rescore.html",
+        "日 本/window_w_ß.html",
+        "ñ/stylegan2_rooms_window.html",
+    ):
+        assert (folder / page).stat().st_size > 10_000
+
+
 def test_python_example_runs_as_printed(checkout: Path) -> None:
     (program,) = [text for name, text in PYTHON_BLOCKS if not name]
     done = run([sys.executable, "-c", program + "\nprint(images.shape, images[2].mean() > images[0].mean())"], checkout)
@@ -64,3 +99,12 @@ def test_first_commands_are_single_lines() -> None:
 
 def test_every_known_model_is_listed() -> None:
     assert not [name for name in read_zoo() if f"`{name}`" not in TEXT]
+
+
+def test_every_package_is_installed() -> None:
+    listed = re.search(r"^packages = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    folders = [path.parent.relative_to(ROOT) for path in sorted((ROOT / "higan").rglob("__init__.py"))]
+    assert listed is not None
+    assert sorted(re.findall(r'"([\w.]+)"', listed[1])) == sorted(
+        [".".join(folder.parts) for folder in folders] + ["higan.models"]
+    )

@@ -124,8 +124,21 @@ def test_grid_page(tmp_path: Path) -> None:
 def test_rescoring_page(tmp_path: Path) -> None:
     write_rescoring_page(tmp_path / "page.html", make_rescoring())
     text = " ".join(" ".join(read(tmp_path / "page.html").text).split())
-    for expected in ("Ranking", "Layer by layer", "Levels", "Pictures", "What else moved", "Layer swap", "Image change",
-                     "layout", "boundary0", "not told apart", "random directions", "Seed", "Distance"):
+    for expected in (
+        "Ranking",
+        "Layer by layer",
+        "Levels",
+        "Pictures",
+        "What else moved",
+        "Layer swap",
+        "Image change",
+        "layout",
+        "boundary0",
+        "not told apart",
+        "random directions",
+        "Seed",
+        "Distance",
+    ):
         assert expected.lower() in text.lower()
 
 
@@ -191,7 +204,7 @@ def test_a_page_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_manipulation_page(tmp_path / "page.html", broken(), headings, num=2, title="x", origin=origin)  # type: ignore[arg-type]
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
-    with pytest.raises(HiganError, match="cannot write the page"):
+    with pytest.raises(HiganError, match=r"page\.html is no folder"):
         write_samples(tmp_path / "page.html" / "x.html", make_rows(1, 3, 16))
 
 
@@ -214,6 +227,7 @@ def test_change_is_the_mean_over_the_other_steps() -> None:
 
 def contrast(first: str, second: str) -> float:
     """Return the contrast ratio of two colours #rrggbb (WCAG 2.1)."""
+
     def luminance(colour: str) -> float:
         channels = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)

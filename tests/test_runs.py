@@ -187,14 +187,17 @@ def test_images_are_written_behind(tmp_path: Path) -> None:
 
 
 def test_write_atomic_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep").mkdir()
     write_atomic(tmp_path / "deep" / "a.txt", "old")
 
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="broken"):
+    with pytest.raises(HiganError, match="broken"):
         write_atomic(tmp_path / "deep" / "a.txt", b"new")
+    with pytest.raises(HiganError, match=r"is gone; .*run the same command again"):
+        write_atomic(tmp_path / "missing" / "a.txt", b"new")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.txt"]
     assert (tmp_path / "deep" / "a.txt").read_text() == "old"
 

@@ -171,6 +171,10 @@ def test_codes_come_back(model: Path, tmp_path: Path) -> None:
         for name in NAMES:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
         assert (tmp_path / space / "w.npy").exists() == (space != "wp")
+    z = np.load(tmp_path / "first" / "z.npy")
+    np.save(tmp_path / "longer.npy", 7 * z)
+    assert run(model, "-i", tmp_path / "longer.npy", "-o", tmp_path / "scaled", "--skip_image") == 0
+    np.testing.assert_allclose(np.load(tmp_path / "scaled" / "z.npy"), z, atol=1e-5)
 
 
 def test_conditional_models_take_a_class(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

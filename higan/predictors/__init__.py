@@ -58,10 +58,11 @@ def load_own(name: str, device: torch.device, **options: Any) -> Predictor:
         sys.path.append(str(Path.cwd()))  # a module beside the user, as with `python -m`
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise HiganError(f"predictor {name!r}: cannot import {module_name!r} ({error})") from None
-    except ValueError:
-        raise HiganError(f"predictor {name!r}: expected package.module:callable") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise HiganError(
+            f"predictor {name!r}: cannot import {module_name!r} ({reason}); expected package.module:callable"
+        ) from error
     make = getattr(module, attribute, None)
     if not callable(make):
         raise HiganError(f"predictor {name!r}: {module_name} has no callable {attribute!r}")
@@ -75,4 +76,13 @@ def load_own(name: str, device: torch.device, **options: Any) -> Predictor:
     for member, meaning in members.items():
         if not hasattr(made, member):
             raise HiganError(f"predictor {name!r} returned a {type(made).__name__} without .{member} ({meaning})")
-    return Predictor(name, made.names, made.predict, device, getattr(made, "levels", None))
+
+    def score(images: torch.Tensor) -> Any:
+        try:
+            return made.predict(images)
+        except (MemoryError, RuntimeError):  # lack of memory among them, which a smaller batch may mend
+            raise
+        except Exception as error:
+            raise HiganError(f"predictor {name!r} failed ({type(error).__name__}: {error})") from error
+
+    return Predictor(name, made.names, score, device, getattr(made, "levels", None))

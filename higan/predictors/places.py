@@ -5,7 +5,6 @@ Its four files are published by the authors of Places365 (http://places2.csail.m
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from higan.checkpoints import load
 from higan.checkpoints.unpickling import StoredTensor, read_objects
 from higan.errors import CheckpointError, HiganError
+from higan.generators import digest
 from higan.generators.zoo import folders
 from higan.predictors.predictor import Predictor
-from higan.runs import read_array
+from higan.runs import read_array, read_small
 
 FILES = (
     "wideresnet18_places365.pth.tar",
@@ -118,20 +119,19 @@ def load_places(
     if resize not in RESIZES:
         raise HiganError(f"unknown resize {resize!r}; expected one of {', '.join(RESIZES)}")
     weights, matrix, categories, attributes = find_places(folder)
-    network = read_network(weights).fold().requires_grad_(False).to(device)
     responses = torch.from_numpy(read_matrix(matrix)).to(device)
     names = {
         "category": read_labels(categories, NUM_CATEGORIES, category_name),
         "attribute": read_labels(attributes, NUM_ATTRIBUTES, lambda line: line.replace(" ", "_")),
     }
+    network = read_network(weights).fold().requires_grad_(False).to(device)
     chunk = CHUNKS[device.type]
 
     def score(images: Tensor) -> dict[str, Tensor]:
         features = torch.cat([network.features(prepare(part, resize)) for part in images.split(chunk)])
         return {"category": network.fc(features).softmax(dim=1), "attribute": features @ responses.T}
 
-    digest = hashlib.sha256(weights.read_bytes() + matrix.read_bytes()).hexdigest()
-    return Predictor(name, names, score, device, sha256=f"{digest} {resize}")
+    return Predictor(name, names, score, device, sha256=f"{digest(weights, matrix)} {resize}")
 
 
 def find_places(folder: Path | None = None) -> list[Path]:
@@ -191,17 +191,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} has no state_dict; expected {FILES[0]} as it is published")
-    return {str(key): value.load() for key, value in state.items() if isinstance(value, StoredTensor)}
+    tensors = load({key: value for key, value in state.items() if isinstance(value, StoredTensor)}, path.stat().st_size)
+    for key, value in tensors.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{path}: {key} holds NaN or infinity; fetch {FILES[0]} again")
+    return tensors
 
 
 def read_matrix(path: Path) -> np.ndarray:
     """Return the responses of the attributes to the features, float32 [102, 512]."""
-    matrix = np.array(read_array(path))
+    matrix = read_array(path)
     if matrix.shape != (NUM_ATTRIBUTES, NUM_FEATURES) or matrix.dtype.kind != "f":
         raise CheckpointError(
             f"{path} holds {matrix.dtype} {list(matrix.shape)}; expected floats [{NUM_ATTRIBUTES}, {NUM_FEATURES}]"
         )
-    return matrix.astype(np.float32)
+    responses = np.array(matrix, np.float32)
+    if not np.isfinite(responses).all():
+        raise CheckpointError(f"{path} holds NaN or infinity; fetch {FILES[1]} again")
+    return responses
 
 
 def category_name(line: str) -> str:
@@ -212,8 +219,8 @@ def category_name(line: str) -> str:
 def read_labels(path: Path, num: int, name: Any) -> list[str]:
     """Return the names of a text file, `name` of each line; raise CheckpointError unless there are `num`."""
     try:
-        names = [name(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
+        names = [name(line.strip()) for line in read_small(path).decode().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a text file ({error})") from None
     if len(names) != num or len(set(names)) != num or "" in names:
         raise CheckpointError(f"{path} has {len(set(names) - {''})} different names; expected {num}, one per line")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from higan.devices import within_memory
 from higan.errors import HiganError
 
+LONGEST = 150  # characters of a name: files are called after it
 LEVELS = ("layout", "object", "attribute", "color")
 
 
@@ -42,6 +46,10 @@ class Predictor:
         sha256: str = "",
     ) -> None:
         self.name = name
+        if not isinstance(names, Mapping) or not all(isinstance(members, list | tuple) for members in names.values()):
+            raise HiganError(f"predictor {name!r} has the names {str(names)[:60]}; expected {{group: [name, ...]}}")
+        if not isinstance(levels or {}, Mapping) or not callable(score):
+            raise HiganError(f"predictor {name!r}: expected levels {{name: level}} and a function that scores images")
         self.names: dict[str, list[str]] = {group: list(members) for group, members in names.items()}
         self.levels: dict[str, str] = dict(levels or {})
         self.device = device
@@ -51,28 +59,61 @@ class Predictor:
         if not everything:
             raise HiganError(f"predictor {name!r} has no score names; expected {{group: [name, ...]}}")
         for group, members in self.names.items():
-            if not group.isidentifier() or group in ("z", "w", "wp") or group.startswith("style"):
+            word = isinstance(group, str) and group.isidentifier()
+            if not word or group in ("z", "w", "wp") or group.startswith("style"):
                 raise HiganError(f"predictor {name!r} has the group {group!r}; expected a word that can name a file")
+            for member in members:
+                check_member(name, member)
             repeated = {member for member in members if members.count(member) > 1}
             if repeated:
                 raise HiganError(f"predictor {name!r} repeats the name {min(repeated)!r} in its group {group!r}")
         for member, level in self.levels.items():
-            if level not in LEVELS:
+            if not isinstance(level, str) or level not in LEVELS:
                 raise HiganError(f"predictor {name!r}: level {level!r} of {member!r} is not one of {', '.join(LEVELS)}")
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Return {group: float32 [N, K]} on the predictor's device for uint8 images [N, H, W, 3] (RGB).
 
+        Lack of memory halves the number of images that are scored at once.
+
         Raises
         ------
         HiganError
-            The images are of another type or shape, or the scores are not what `names` promises.
+            The images are of another type or shape, the scores are not what `names` promises, or memory does not
+            suffice for one image.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise HiganError(
                 f"predictor {self.name!r} was given {images.dtype} {list(images.shape)}; expected uint8 [N, H, W, 3]"
             )
+        parts: list[dict[str, Tensor]] = []
+        start, size = 0, max(1, len(images))
+        while not parts or start < len(images):
+            part, size = within_memory(partial(self._predict, images[start:]), size)
+            parts.append(part)
+            start += size
+        if len(parts) == 1:
+            return parts[0]
+        return {group: torch.cat([part[group] for part in parts]) for group in self.names}
+
+    def require_finite(self, group: str, scores: np.ndarray, start: int = 0) -> None:
+        """Raise HiganError, with the sample's number, unless scores [N, K] of `group` are finite.
+
+        `start` is the number of the first sample.
+        """
+        if np.isfinite(scores).all():
+            return
+        row, column = np.argwhere(~np.isfinite(scores))[0].tolist()
+        raise HiganError(
+            f"predictor {self.name} gives {scores[row, column]} as {self.names[group][column]} for sample "
+            f"{start + row}; expected finite numbers (a sample without a score may have a number of its own, which "
+            "train_boundary.py --invalid_value leaves out)"
+        )
+
+    def _predict(self, images: Tensor, size: int) -> dict[str, Tensor]:
+        """Return the scores of the first `size` images."""
+        images = images[:size]
         scores = self.score(images.to(self.device))
         checked: dict[str, Tensor] = {}
         for group, members in self.names.items():
@@ -85,3 +126,12 @@ class Predictor:
                 )
             checked[group] = values.float()
         return checked
+
+
+def check_member(predictor: str, member: object) -> None:
+    """Raise HiganError unless `member` can be the name of a score."""
+    if isinstance(member, str) and member.strip() and len(member) <= LONGEST and member.isprintable():
+        return
+    raise HiganError(
+        f"predictor {predictor!r} has a score called {str(member)[:60]!r}; expected 1 to {LONGEST} printable characters"
+    )

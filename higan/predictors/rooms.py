@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from higan.checkpoints import load
+from higan.checkpoints.unpickling import read_objects
 from higan.errors import CheckpointError
+from higan.generators import digest
 from higan.generators.zoo import MODELS, folders
 from higan.predictors.predictor import Predictor
 from higan.runs import write_atomic
@@ -21,6 +23,7 @@ from higan.runs import write_atomic
 FILE = "rooms_predictor.pth"
 PATH = MODELS / "stylegan2_rooms" / FILE
 VERSION = 1
+MOST = 4096  # of resolution and widths
 
 
 class RoomsPredictor(nn.Module):
@@ -132,17 +135,38 @@ def read_rooms(path: Path) -> tuple[RoomsPredictor, list[str], dict[str, str], s
             f"no weights of the rooms predictor at {path}; fetch the whole project, or run "
             "models/stylegan2_rooms/train_predictor.py, which makes them"
         )
-    data = path.read_bytes()
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if content["format"] != "higan-predictor" or content["version"] != VERSION:
-            raise CheckpointError(f"{path}: expected format higan-predictor, version {VERSION}; found something else")
-        names, levels = list(content["names"]), dict(content["levels"])
-        network = RoomsPredictor(len(names), content["resolution"], content["channels"], content["hidden"])
-        network.load_state_dict(content["state_dict"])
-    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        content = read_objects(path)
+        network, names, levels = make_network(content, path.stat().st_size)
+    except CheckpointError as error:
         raise CheckpointError(f"{path} is not a rooms predictor or is damaged: {error}") from None
-    return network, names, levels, hashlib.sha256(data).hexdigest()
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a rooms predictor or is damaged: {error}") from None
+    return network, names, levels, digest(path)
+
+
+def make_network(content: Any, size: int) -> tuple[RoomsPredictor, list[str], dict[str, str]]:
+    """Return network, names and levels of what a weight file of `size` bytes holds."""
+    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != ("higan-predictor", VERSION):
+        raise CheckpointError(f"expected format higan-predictor, version {VERSION}; found something else")
+    kinds = {"resolution": int, "hidden": int, "channels": list, "names": list, "levels": dict, "state_dict": dict}
+    for key, kind in kinds.items():
+        if type(content.get(key)) is not kind:
+            raise CheckpointError(f"{key} is {str(content.get(key))[:60]!r}; expected {kind.__name__}")
+    resolution, hidden, channels, names = (content[key] for key in ("resolution", "hidden", "channels", "names"))
+    widths = (hidden, *channels)
+    if not all(type(width) is int and 0 < width <= MOST for width in widths) or len(channels) != 5 or not names:
+        raise CheckpointError(f"hidden, channels: {str(widths)[:60]}, {len(names)} names; expected 6 widths and names")
+    if resolution % 16 or not 16 <= resolution <= MOST:
+        raise CheckpointError(f"resolution is {resolution}; expected a multiple of 16 up to {MOST}")
+    state = load(content["state_dict"], size)
+    with torch.device("meta"):
+        network = RoomsPredictor(len(names), resolution, channels, hidden)
+    network.load_state_dict(state, assign=True)
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{key} holds NaN or infinity")
+    return network, names, content["levels"]
 
 
 def write_rooms(

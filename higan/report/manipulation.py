@@ -88,8 +88,7 @@ def write_manipulation_page(
         notes=reduction_notes(asked, (height, width)),
         details={**(details or {}), "Pictures": describe_encoding(encoding, height, width)},
         samples=[
-            Sample(name, to_base64(strip), change)
-            for name, strip, change in zip(names, strips, changes, strict=True)
+            Sample(name, to_base64(strip), change) for name, strip, change in zip(names, strips, changes, strict=True)
         ],
         headings=headings,
         origin=origin,

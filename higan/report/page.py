@@ -79,20 +79,21 @@ def write_page(
     """
     script = read_static("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = _environment().get_template(template).render(
-        title=title,
-        summary=summary,
-        notes=notes,
-        details=details or {},
-        stylesheet=Markup(read_static("page.css")),
-        script=Markup(script),
-        script_digest=f"sha256-{digest}",
-        **values,
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            summary=summary,
+            notes=notes,
+            details=details or {},
+            stylesheet=Markup(read_static("page.css")),
+            script=Markup(script),
+            script_digest=f"sha256-{digest}",
+            **values,
+        )
     )
-    try:
-        write_atomic(path, html)
-    except OSError as error:
-        raise HiganError(f"cannot write the page {path}: {error.strerror or error}; choose another folder") from error
+    write_atomic(path, html)
 
 
 def describe_origin(generator: Generator) -> dict[str, str]:

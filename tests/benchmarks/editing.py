@@ -83,8 +83,10 @@ def page() -> None:
         for size in (64, 256):
             path = Path(folder) / f"{size}.html"
             seconds, processor = write_samples(path, size)
-            print(f"page    {SAMPLES} samples x {STEPS} steps at {size}x{size}: {seconds:.1f} s ({processor:.1f}), "
-                  f"{path.stat().st_size / 1e6:.1f} MB")
+            print(
+                f"page    {SAMPLES} samples x {STEPS} steps at {size}x{size}: {seconds:.1f} s ({processor:.1f}), "
+                f"{path.stat().st_size / 1e6:.1f} MB"
+            )
 
 
 def open_() -> None:

@@ -200,8 +200,12 @@ def test_origin_is_shown_everywhere(samples: Any) -> None:
 
 
 def order(page: Any) -> list[int]:
-    return [int(index) for index in
-            page.eval_on_selector_all(".samples tbody tr:not([hidden])", "all => all.map((row) => row.dataset.index)")]
+    return [
+        int(index)
+        for index in page.eval_on_selector_all(
+            ".samples tbody tr:not([hidden])", "all => all.map((row) => row.dataset.index)"
+        )
+    ]
 
 
 def test_sort_and_filter(samples: Any) -> None:

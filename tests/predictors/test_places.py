@@ -121,6 +121,8 @@ def test_damaged_files_are_refused(files: Path, tmp_path: Path) -> None:
     replace(FILES[1], (tmp_path / "matrix.npy").read_bytes())
     with pytest.raises(CheckpointError, match=r"expected floats \[102, 512\]"):
         load_places(tmp_path)
+    for file in (FILES[1], FILES[3]):
+        replace(file, (files / file).read_bytes())
     torch.save({"state_dict": {"module.fc.bias": torch.zeros(365)}}, tmp_path / "weights")
     replace(FILES[0], (tmp_path / "weights").read_bytes())
     with pytest.raises(CheckpointError, match="lacks"):

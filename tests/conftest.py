@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as in a rank of its own, before PyTorch is imported
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Give the handlers of signals back that a script leaves changed, since it is to end with its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -1,0 +1,305 @@
+"""Change one line of the project at a time, in a copy of it, and see that the tests notice.
+
+    python tests/mutations.py              # every mutation below
+    python tests/mutations.py psi clamp    # those whose name holds one of the words
+
+Prints which test caught which mutation. Exit status 1: a mutation survived its tests. Status 2: a line to be changed is
+not there exactly once, or the tests do not run or do not pass without a mutation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("higan", "tests", "pyproject.toml", *(path.name for path in ROOT.glob("*.py")))
+LINKED = ("models", "boundaries")
+PYTEST_FAILED = 1
+SECONDS = 300
+
+EDITING, RESCORING, TRAINING = "higan/editing.py", "higan/rescoring.py", "higan/boundary_training.py"
+GENERATOR, LAYERS = "higan/generators/generator.py", "higan/generators/layers.py"
+STYLEGAN, STYLEGAN2 = "higan/generators/stylegan.py", "higan/generators/stylegan2.py"
+GOLDEN = "tests/generators/test_golden_generators.py::test_paper_networks"
+FORMATS = "tests/checkpoints/test_checkpoints.py::test_formats_agree_exactly"
+REFERENCE_SCORES = "tests/test_rescoring.py::test_the_reference_s_scores"
+REFERENCE_BOUNDARIES = "tests/test_boundary_training.py::test_the_reference_s_samples_and_directions"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old`, which `file` holds exactly once, becomes `new`; one of `tests` (of pytest's arguments) has to fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTATIONS = [
+    Mutation(
+        "the sign of an edit",
+        EDITING,
+        "moved = origin[:, None] + shifts.to(origin)[None]",
+        "moved = origin[:, None] - shifts.to(origin)[None]",
+        "tests/test_editing.py",
+    ),
+    Mutation(
+        "the middle group of layers begins one layer later",
+        EDITING,
+        '"upper": (3, 6)',
+        '"upper": (4, 6)',
+        "tests/test_editing.py",
+    ),
+    Mutation(
+        "a w edit at layers is not scaled by psi",
+        EDITING,
+        'strength = generator.psi() if keep_pace and boundary.space == "w" else None',
+        "strength = None",
+        "tests/test_editing.py",
+    ),
+    Mutation(
+        "z read from a file is not scaled to the sphere",
+        EDITING,
+        'codes = {space: to_sphere(values) if space == "z" else values}',
+        "codes = {space: values}",
+        "tests/test_editing.py",
+    ),
+    Mutation(
+        "z read from a file is not scaled to the sphere in step 1",
+        "higan/synthesis.py",
+        'codes = to_sphere(codes) if self.space == "z" else codes',
+        "codes = codes",
+        "tests/test_synthesize.py::test_codes_come_back",
+    ),
+    Mutation(
+        "z is not drawn on the sphere",
+        GENERATOR,
+        "normal *= math.sqrt(dim) / np.linalg.norm(normal, axis=1, keepdims=True)",
+        "normal *= 1",
+        "tests/generators/test_generator.py::test_sample_depends_on_seed_and_row_alone",
+    ),
+    Mutation(
+        "psi off by one layer",
+        GENERATOR,
+        "psi[: self.truncation_layers] = self.truncation_psi",
+        "psi[: self.truncation_layers + 1] = self.truncation_psi",
+        "tests/generators/test_generator.py::test_spaces_agree",
+    ),
+    Mutation(
+        "truncation towards 0 instead of the average",
+        GENERATOR,
+        "average + (w - average) * psi",
+        "w * psi",
+        f"{GOLDEN}[stylegan_tiny16]",
+    ),
+    Mutation(
+        "grey levels are not rounded",
+        GENERATOR,
+        "images.mul(127.5).add_(128)",
+        "images.mul(127.5).add_(127.5)",
+        f"{GOLDEN}[pggan_tiny16]",
+    ),
+    Mutation(
+        "no demodulation",
+        STYLEGAN2,
+        "demodulation = (style.square() @ squares + EPSILON).rsqrt() * GAIN",
+        "demodulation = torch.full_like(style @ squares, GAIN)",
+        f"{GOLDEN}[stylegan2_tiny16]",
+    ),
+    Mutation(
+        "no noise in StyleGAN2",
+        STYLEGAN2,
+        "return (noise * (self.noise_strength * GAIN)).to(dtype)",
+        "return (noise * 0).to(dtype)",
+        f"{GOLDEN}[stylegan2_tiny16]",
+    ),
+    Mutation(
+        "no noise in StyleGAN",
+        STYLEGAN,
+        "torch.addcmul(x, noise, strength)",
+        "torch.addcmul(x, noise, strength * 0)",
+        f"{GOLDEN}[stylegan_tiny16]",
+    ),
+    Mutation(
+        "fused and plain upsampling swapped",
+        LAYERS,
+        'top, left = (y, x) if up == "fused"',
+        'top, left = (y, x) if up == "nearest"',
+        f"{GOLDEN}[pggan_tiny16]",
+    ),
+    Mutation(
+        "a TensorFlow pickle's first network instead of its third",
+        "higan/checkpoints/__init__.py",
+        "content = content[2]",
+        "content = content[0]",
+        FORMATS,
+    ),
+    Mutation(
+        "a TensorFlow convolution with input and output swapped",
+        "higan/checkpoints/tensorflow.py",
+        "return tensor.permute(3, 2, 0, 1).contiguous()",
+        "return tensor.permute(2, 3, 0, 1).contiguous()",
+        FORMATS,
+    ),
+    Mutation(
+        "the 1 that the reference adds to StyleGAN2's styles is left out",
+        "higan/checkpoints/genforce.py",
+        "return tensor + 1",
+        "return tensor",
+        f"{GOLDEN}[stylegan2_tiny16]",
+    ),
+    Mutation(
+        "the scene predictor resizes after the conversion to float",
+        "higan/predictors/places.py",
+        'resize = resize or ("device" if device.type == "cuda" else "pillow")',
+        'resize = resize or "device"',
+        "tests/predictors/test_places.py::test_scores_equal_the_reference",
+    ),
+    Mutation(
+        "the scene predictor keeps the classifier's negative weights",
+        "higan/predictors/places.py",
+        "network.fc.weight.clamp_(min=0)",
+        "network.fc.weight.clamp_(min=-9)",
+        "tests/predictors/test_places.py::test_scores_equal_the_reference",
+    ),
+    Mutation(
+        "the boundary is not normalised",
+        TRAINING,
+        "return normal / norm, offset / norm",
+        "return normal, offset",
+        REFERENCE_BOUNDARIES,
+    ),
+    Mutation(
+        "training and validation taken from the other end",
+        TRAINING,
+        "train = positive[: sizes[0]], negative[: sizes[1]]",
+        "train = positive[-sizes[0] :], negative[-sizes[1] :]",
+        REFERENCE_BOUNDARIES,
+    ),
+    Mutation(
+        "the boundary points to the low scores",
+        TRAINING,
+        "signs = np.where(labels, 1, -1)",
+        "signs = np.where(labels, -1, 1)",
+        REFERENCE_BOUNDARIES,
+    ),
+    Mutation(
+        "conditioning takes nothing away",
+        "higan/boundaries.py",
+        "rest = row - basis @ (basis.T @ row)",
+        "rest = row",
+        "tests/test_boundaries.py",
+    ),
+    Mutation(
+        "delta without the clamp",
+        RESCORING,
+        "clamped = np.maximum(rise, 0)",
+        "clamped = rise",
+        REFERENCE_SCORES,
+    ),
+    Mutation(
+        "the w boundary that is re-scored is not scaled by psi",
+        RESCORING,
+        "direction = generator.psi().double()[:, None] * direction",
+        "direction = torch.ones(generator.num_layers, 1) * direction",
+        REFERENCE_SCORES,
+    ),
+    Mutation(
+        "re-scoring moves the layers above as well",
+        RESCORING,
+        " codes[:, layer] += step[layer]",
+        " codes[:, layer:] += step[layer:]",
+        "tests/test_rescoring.py::test_scores_are_those_of_a_full_synthesis",
+    ),
+    Mutation(
+        "the layer swap's share is twice too large",
+        "higan/bootstrap.py",
+        "shares = means / (2 * variance[:, None])",
+        "shares = means / variance[:, None]",
+        "tests/test_rescoring.py::test_layer_swap_shares",
+    ),
+    Mutation(
+        "layers are verified without the control",
+        RESCORING,
+        "passes = np.flatnonzero((delta > limit) & (delta >= delta[best] / 2))",
+        "passes = np.flatnonzero(delta >= delta[best] / 2)",
+        "tests/test_rescoring.py::test_verified_layers",
+    ),
+]
+
+
+def main() -> int:
+    """Try the mutations that the command line chooses; return the exit status."""
+    words = sys.argv[1:]
+    chosen = [mutation for mutation in MUTATIONS if not words or any(word in mutation.name for word in words)]
+    wrong = [problem for mutation in MUTATIONS if (problem := find_problem(mutation))]
+    if wrong or not chosen:
+        print("\n".join(wrong) or f"no mutation is called {' or '.join(words)}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        status, output = run_tests(sorted({mutation.tests for mutation in chosen}), Path(folder) / "unchanged")
+        if status != 0:
+            print(f"without a mutation the tests end with status {status}:\n{output[-3000:]}", file=sys.stderr)
+            return 2
+        places = [Path(folder) / str(number) for number in range(len(chosen))]
+        worst = 0
+        for mutation, (caught, status) in zip(chosen, pool.map(try_mutation, chosen, places), strict=True):
+            print(f"{mutation.name:72} {caught}", flush=True)
+            worst = max(worst, status)
+    return worst
+
+
+def find_problem(mutation: Mutation) -> str:
+    """Return what is wrong with a mutation as the project stands, "" if nothing is."""
+    count = (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old)
+    return "" if count == 1 else f"{mutation.name}: {mutation.file} holds {count} times, expected once: {mutation.old}"
+
+
+def try_mutation(mutation: Mutation, folder: Path) -> tuple[str, int]:
+    """Return the test that caught a mutation, and the status that the script ends with: 0, or 1 if none did."""
+    status, output = run_tests([mutation.tests], folder, mutation)
+    if status == 0:
+        return f"SURVIVED {mutation.tests}", 1
+    found = re.search(r"^FAILED (\S+)", output, re.MULTILINE)
+    if status != PYTEST_FAILED or found is None:
+        return f"BROKEN, pytest's status {status}: {output[-1000:]}", 2
+    return found[1], 0
+
+
+def run_tests(tests: list[str], folder: Path, mutation: Mutation | None = None) -> tuple[int, str]:
+    """Run tests on a copy of the project in `folder`, mutated if asked; return pytest's status and output."""
+    folder.mkdir()
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
+    if mutation is not None:
+        path = folder / mutation.file
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--tb=short", *tests]
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"not done after {SECONDS} s"
+    finally:
+        shutil.rmtree(folder)
+    return done.returncode, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(main())
