@@ -126,7 +126,9 @@ def encode_h264(frames: Sequence[NDArray[np.uint8]], fps: int, container_format:
     content = io.BytesIO()
     height, width = (side + side % 2 for side in frames[0].shape[:2])
     with av.open(content, "w", format=container_format) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        # what x264's mbtree decides depends on memory that it has not written
+        options = {"crf": "16", "x264-params": "mbtree=0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
             padding = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
