@@ -9,6 +9,7 @@ Inputs lie in memory (/dev/shm) where there is room, so that `one` and `all` mea
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -118,10 +119,18 @@ def run_script(arguments: list[str]) -> tuple[float, float, float]:
     Mapped files count as resident.
     """
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, str(ROOT / "train_boundary.py"), *arguments], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, str(ROOT / "train_boundary.py"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    status, peak = Path(f"/proc/{process.pid}/status"), 0
+    while process.poll() is None:  # ru_maxrss would begin at this process's own size, which wrote the inputs
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        peak = int(found[1]) if found else peak
+        time.sleep(0.02)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, used, after.ru_maxrss / 2**20
+    return seconds, used, peak / 2**20
 
 
 def one() -> None:
