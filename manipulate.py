@@ -109,14 +109,16 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     check_args(args)
-    from higan import runs
+    from higan.logs import open_log
 
-    log = runs.open_log()
+    log = open_log()
     log.info("loading %s", args.model_name)
 
     from higan.boundaries import write_boundary
     from higan.devices import keep_freed_memory
     from higan.editing import draw_codes, synthesize_steps
+    from higan.files import write_array
+    from higan.folders import output_folder
     from higan.generators import load_generator
     from higan.video import check_video_name
 
@@ -124,15 +126,15 @@ def main() -> None:
     check_video_name(args.video_name)
     generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
     generator.batch_size = args.batch_size or generator.batch_size
-    with runs.output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
-        log = runs.open_log(folder, args.logfile_name)
+    with output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
+        log = open_log(folder, args.logfile_name)
         codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path)
         todo = edits(args, generator, codes, log)
         for space, values in codes.items():
-            runs.write_array(folder / f"{space}.npy", values.cpu().numpy())
+            write_array(folder / f"{space}.npy", values.cpu().numpy())
         for edited in todo:
             log.info("%s", edited.summary)
-            runs.write_array(folder / f"{edited.prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
+            write_array(folder / f"{edited.prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
             for boundary in edited.boundaries:
                 write_boundary(boundary, folder, f"{boundary.name}_{boundary.space}_boundary.npy")
             rows = synthesize_steps(generator, edited.codes, edited.space)
@@ -196,12 +198,12 @@ def plan(args: argparse.Namespace, generator: Generator, log: Any) -> list[Move]
 
 def show(args: argparse.Namespace, edited: Edited, generator: Generator, rows: Any, folder: Path, log: Any) -> None:
     """Write the pictures, the page and the video of `rows`, uint8 [S, H, W, 3] per sample, as they are asked for."""
-    from higan import runs
+    from higan.logs import progress
     from higan.report import describe_origin, write_manipulation_page
 
     if not (args.save_raw_synthesis or args.generate_html or args.generate_video):
         return
-    rows = runs.progress(iterable=rows, total=len(edited.codes), unit="sample", leave=False)
+    rows = progress(iterable=rows, total=len(edited.codes), unit="sample", leave=False)
     if args.save_raw_synthesis:
         rows = saved(rows, folder, edited.prefix)
     if args.generate_video:
@@ -239,11 +241,11 @@ def show(args: argparse.Namespace, edited: Edited, generator: Generator, rows: A
 
 def saved(rows: Any, folder: Path, prefix: str) -> Iterator[Any]:
     """Pass rows of pictures on, and write each picture."""
-    from higan import runs
+    from higan.files import encode_image, write_atomic
 
     for sample, row in enumerate(rows):
         for step, picture in enumerate(row):
-            runs.write_atomic(folder / f"{prefix}_{sample:05d}_{step:03d}.jpg", runs.encode_image(picture, "jpg"))
+            write_atomic(folder / f"{prefix}_{sample:05d}_{step:03d}.jpg", encode_image(picture, "jpg"))
         yield row
 
 

@@ -63,13 +63,16 @@ def main() -> None:
     if args.write_layers and control < 2:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 
-    from higan import rescoring_files, runs
+    from higan import rescoring_files
     from higan.boundaries import read_boundary_list
     from higan.devices import keep_freed_memory
+    from higan.folders import output_folder
     from higan.generators import load_generator
+    from higan.logs import open_log, progress
     from higan.predictors import load_predictor
     from higan.report import write_rescoring_page
     from higan.rescoring import rescore
+    from higan.runs import check_codes, read_array
 
     keep_freed_memory()
     generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
@@ -80,13 +83,13 @@ def main() -> None:
     predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
     codes, space = None, "z"
     if args.latent_codes_path is not None:
-        codes = runs.read_array(args.latent_codes_path)
+        codes = read_array(args.latent_codes_path)
         space = space_of(args.latent_codes_path, codes.ndim)
-        runs.check_codes(args.latent_codes_path, generator.code_shape(space), space)
+        check_codes(args.latent_codes_path, generator.code_shape(space), space)
     boundaries = [entry.boundary for entry in entries]
     changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
-    with runs.output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
-        log = runs.open_log(folder, args.logfile_name)
+    with output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
+        log = open_log(folder, args.logfile_name)
         log.info("%s", shlex.join(sys.argv))
         result = rescore(
             generator,
@@ -101,7 +104,7 @@ def main() -> None:
             batch_size=args.batch_size,
             codes=codes,
             space=space,
-            progress=lambda batches: runs.progress(iterable=batches, desc="rescoring", unit="batch"),
+            progress=lambda batches: progress(iterable=batches, desc="rescoring", unit="batch"),
         )
         result.provenance["command"] = shlex.join(sys.argv)
         rescoring_files.write_rescoring(result, folder)

@@ -55,13 +55,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the step."""
     args = parse_args()
-    from higan import editing, runs
+    from higan import editing
+    from higan.logs import open_log
 
-    log = runs.open_log()
+    log = open_log()
     log.info("loading %s", args.model_name)
 
     from higan.boundaries import write_boundary
     from higan.devices import keep_freed_memory
+    from higan.files import write_array
+    from higan.folders import output_folder
     from higan.generators import load_generator
     from higan.manipulation import Move, along_boundary, find_boundary
     from higan.report import describe_origin, write_manipulation_page
@@ -82,10 +85,10 @@ def main() -> None:
     edited = along_boundary(generator, codes, Move(boundary, distances, layers, chosen))
 
     prefix = f"{generator.name}_{args.boundary_name}"
-    with runs.output_folder(args.output_dir) as folder:
+    with output_folder(args.output_dir) as folder:
         for name, values in codes.items():
-            runs.write_array(folder / f"{prefix}_{name}.npy", values.cpu().numpy())
-        runs.write_array(folder / f"{prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
+            write_array(folder / f"{prefix}_{name}.npy", values.cpu().numpy())
+        write_array(folder / f"{prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
         write_boundary(boundary, folder, f"{prefix}_boundary.npy")
         log.info("%s", edited.summary)
         write_manipulation_page(

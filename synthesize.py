@@ -76,15 +76,17 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     check_args(args)
-    from higan import runs
+    from higan.logs import open_log
+    from higan.ranks import Ranks
 
-    with runs.Ranks() as ranks:
-        log = runs.open_log(quiet=ranks.rank > 0)
+    with Ranks() as ranks:
+        log = open_log(quiet=ranks.rank > 0)
         log.info("loading %s", args.model_name)
 
         from higan.devices import keep_freed_memory
         from higan.generators import load_generator
         from higan.predictors import load_predictor
+        from higan.runs import Run, earlier_batch_size
         from higan.synthesis import Synthesis, synthesize
 
         keep_freed_memory()
@@ -108,13 +110,13 @@ def main() -> None:
             predictor=predictor,
             space=args.latent_space_type,
             codes_path=args.latent_codes_path,
-            batch_size=args.batch_size or (0 if args.overwrite else runs.earlier_batch_size(folder)),
+            batch_size=args.batch_size or (0 if args.overwrite else earlier_batch_size(folder)),
             images=args.save_raw_synthesis,
             styles=args.generate_style,
             wp=args.save_wp,
         )
         synthesis.batch_size = ranks.first(lambda: synthesis.batch_size)
-        with runs.Run(
+        with Run(
             folder,
             describe(args, synthesis),
             synthesis.arrays(),
@@ -125,7 +127,7 @@ def main() -> None:
         ) as run:
             blocks = ranks.first(lambda: run.begin(args.overwrite))
             run.join(ranks.rank)
-            log = runs.open_log(folder, args.logfile_name, quiet=ranks.rank > 0)
+            log = open_log(folder, args.logfile_name, quiet=ranks.rank > 0)
             log.info("%s", shlex.join(sys.argv))
             log.info(
                 "%d of %d samples are done; %s, batches of %d", run.num_done(), run.num, device, synthesis.batch_size

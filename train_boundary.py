@@ -78,10 +78,12 @@ def main() -> None:
     if args.jobs < 1 or not 0 <= args.seed < 2**32 or args.bootstrap not in (0, *range(2, 1001)):
         raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 to 1000 (0 for none)")
 
-    from higan import runs
     from higan.boundaries import check_name, find_name, read_scores, write_boundary
+    from higan.folders import output_folder
+    from higan.logs import open_log
+    from higan.runs import read_array
 
-    codes, scores = runs.read_array(args.data_path), read_scores(args.scores_path)
+    codes, scores = read_array(args.data_path), read_scores(args.scores_path)
     every = args.score_name == ["all"] or (not args.score_name and len(scores) == 1)
     chosen = list(scores) if every else args.score_name
     names = [find_name(name, scores, "score", str(args.scores_path)) for name in chosen]
@@ -89,9 +91,9 @@ def main() -> None:
         raise HiganError(f"{args.scores_path} holds {len(scores)} scores; choose with --score_name NAME, or all")
     suffix = args.save_name if args.save_name.endswith(".npy") else f"{args.save_name}.npy"
     files = {name: check_name(f"{name}_{suffix}" if name else suffix) for name in names}
-    with runs.output_folder(args.output_dir) as folder, closing(trained(args, codes, scores, names)) as results:
+    with output_folder(args.output_dir) as folder, closing(trained(args, codes, scores, names)) as results:
         one = files[names[0]].removesuffix(".npy") + ".log"
-        log = runs.open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
+        log = open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
         log.info("%s", shlex.join(sys.argv))
         log.info("codes %s, %d boundaries to train", list(codes.shape), len(names))
 
@@ -178,14 +180,13 @@ def describe(boundary: Boundary) -> str:
 
 def describe_source(args: argparse.Namespace) -> dict[str, Any]:
     """Return what the boundaries are trained on: the files and, if a run made them, its model and hash."""
-    import hashlib
-
-    from higan import runs
+    from higan.files import digest
+    from higan.runs import RUN_FILE, read_run
 
     source: dict[str, Any] = {"data_path": str(args.data_path), "scores_path": str(args.scores_path)}
-    if run := runs.read_run(args.data_path.parent):
+    if run := read_run(args.data_path.parent):
         settings = run["settings"]
-        source["run_sha256"] = hashlib.sha256((args.data_path.parent / runs.RUN_FILE).read_bytes()).hexdigest()
+        source["run_sha256"] = digest(args.data_path.parent / RUN_FILE)
         known = {key: settings.get(key) for key in ("model_name", "model_sha256", "predictor_name")}
         source |= {key: value for key, value in known.items() if isinstance(value, str)}
     return source

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from higan.errors import CheckpointError, HiganError
-from higan.runs import SMALL_FILE, is_file, read_array, read_header, read_small, write_array, write_atomic
+from higan.files import SMALL_FILE, is_file, read_header, read_small, write_array, write_atomic
+from higan.runs import read_array
 
 SPACES = ("z", "w", "wp")
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from higan.devices import require_memory, within_memory
 from higan.errors import HiganError
+from higan.files import read_rows
 from higan.generators.generator import NotFiniteError
 from higan.generators.layers import to_sphere
-from higan.runs import check_codes, read_rows
+from higan.runs import check_codes
 
 if TYPE_CHECKING:
     from higan.boundaries import Boundary

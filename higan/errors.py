@@ -101,5 +101,34 @@ def handle_stops(handler: Callable[[int, FrameType | None], None]) -> Handlers:
     return before
 
 
+class StopSignal:
+    """A context in which SIGINT (Ctrl-C) and SIGTERM only set `received`, so that a block gets done.
+
+    A second Ctrl-C ends it.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.before: Handlers = {}
+
+    def __enter__(self) -> StopSignal:
+        self.before = handle_stops(self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def obey(self) -> None:
+        """Raise Stopped if a signal came."""
+        if self.received:
+            raise Stopped(self.received, "the same command goes on from here")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise Stopped(number, "the same command goes on from here")
+        self.received = number
+
+
 def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)

@@ -30,7 +30,8 @@ from higan.boundaries import Boundary, find_name
 from higan.devices import within_memory
 from higan.editing import MOST_DISTANCE
 from higan.errors import HiganError
-from higan.generators import Generator, digest
+from higan.files import digest
+from higan.generators import Generator
 from higan.generators.generator import NotFiniteError, State
 from higan.predictors import Predictor
 from higan.runs import versions

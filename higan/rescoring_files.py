@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from higan.boundaries import Boundary, check_name, write_description
+from higan.files import write_array, write_atomic
 from higan.rescoring import Rescoring
-from higan.runs import write_array, write_atomic
 
 
 def write_rescoring(rescoring: Rescoring, folder: Path) -> None:

@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.errors import HiganError
-from higan.generators import Generator, digest
+from higan.errors import HiganError, StopSignal
+from higan.files import digest, read_rows
+from higan.generators import Generator
 from higan.generators.generator import NotFiniteError
 from higan.generators.layers import to_sphere
+from higan.logs import progress
 from higan.predictors import Predictor
-from higan.runs import Array, Ranks, Run, StopSignal, check_codes, progress, read_rows
+from higan.ranks import Ranks
+from higan.runs import Array, Run, check_codes
 
 BLOCK_BATCHES = 16  # what a kill costs at most
 MAPPING_BATCH = 1024

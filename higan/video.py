@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from higan.errors import HiganError
+from higan.files import write_atomic
 from higan.report.page import resize
-from higan.runs import write_atomic
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov")
 MOST_PIXELS = 16_384  # a side; H.264 and WebP have no more

@@ -34,7 +34,7 @@ from PIL import Image
 
 from higan.boundaries import read_boundary
 from higan.errors import HiganError
-from higan.runs import progress
+from higan.logs import progress
 
 KILLS = 4  # of each script
 SCRIPTS = list(ARGUMENTS)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from higan import runs
 from higan.errors import HiganError
-from higan.runs import Array, Lock, Run, check_codes, read_array, read_rows, read_run, write_atomic
+from higan.files import TEMPORARY, read_rows, write_atomic
+from higan.folders import Lock
+from higan.runs import BLOCK_FOLDER, RUN_FILE, Array, Run, check_codes, read_array, read_run
 
 ARRAYS = {
     "z.npy": Array((3,), np.dtype(np.float32)),
@@ -52,10 +53,10 @@ def test_unfinished_blocks_come_back(tmp_path: Path) -> None:
         assert run.num_done() == 4
     with pytest.raises(HiganError, match="not finished"):
         read_array(tmp_path / "z.npy")
-    (tmp_path / f".z.npy.abc{runs.TEMPORARY}").write_bytes(b"left by a kill")
+    (tmp_path / f".z.npy.abc{TEMPORARY}").write_bytes(b"left by a kill")
     with make_run(tmp_path) as run:
         assert run.begin() == [0, 2]
-        assert not list(tmp_path.glob(f".*{runs.TEMPORARY}"))
+        assert not list(tmp_path.glob(f".*{TEMPORARY}"))
         with pytest.raises(HiganError, match="2 blocks"):
             run.complete()
         fill(run, [0, 2])
@@ -68,7 +69,7 @@ def test_a_kill_before_the_arrays_were_made(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         run.begin()
     (tmp_path / "z.npy").unlink()
-    shutil.rmtree(tmp_path / runs.BLOCK_FOLDER)
+    shutil.rmtree(tmp_path / BLOCK_FOLDER)
     with make_run(tmp_path) as run:
         assert run.begin() == [0, 1, 2]
         assert np.load(tmp_path / "z.npy").shape == (10, 3)
@@ -105,7 +106,7 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(HiganError, match="--overwrite"), make_run(tmp_path) as run:
         run.begin()
-    assert (tmp_path / "z.npy").read_bytes() == b"precious" and not (tmp_path / runs.RUN_FILE).exists()
+    assert (tmp_path / "z.npy").read_bytes() == b"precious" and not (tmp_path / RUN_FILE).exists()
     with make_run(tmp_path) as run:
         run.begin(overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -113,7 +114,7 @@ def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"{}", b"\xff\xfe"])
 def test_a_foreign_record_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / runs.RUN_FILE).write_bytes(content)
+    (tmp_path / RUN_FILE).write_bytes(content)
     with pytest.raises(HiganError, match=r"run\.json"):
         read_run(tmp_path)
 
@@ -146,7 +147,7 @@ def test_space_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))  # type: ignore[attr-defined]
     with pytest.raises(HiganError, match="are free"), make_run(tmp_path, 1000) as run:
         run.begin()
-    assert not (tmp_path / "z.npy").exists() and not (tmp_path / runs.RUN_FILE).exists()
+    assert not (tmp_path / "z.npy").exists() and not (tmp_path / RUN_FILE).exists()
 
 
 def test_a_full_disk_leaves_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

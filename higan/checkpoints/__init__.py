@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor
 from higan.checkpoints import genforce, nvlabs, tensorflow, unpickling
 from higan.checkpoints.unpickling import Record, StoredTensor
 from higan.errors import CheckpointError
+from higan.files import whole_file
 
 FORMAT, VERSION = "higan", 1
 MOST = 1e6  # a clamp or multiplier of a network that was trained is below a thousand
@@ -207,17 +206,13 @@ def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor
         "pggan", "stylegan" or "stylegan2".
     settings
         Arguments of the network's constructor; those that the tensors tell may be left out.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
     """
-    path = Path(path)
     tensors = {name: value.detach().contiguous().cpu() for name, value in state_dict.items()}
     content = {"format": FORMAT, "version": VERSION, "family": family, "settings": settings, "state_dict": tensors}
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-        try:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
+    with whole_file(path) as file:
+        torch.save(content, file)

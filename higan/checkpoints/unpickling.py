@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from higan.errors import CheckpointError
-from higan.runs import open_file
+from higan.files import open_file
 
 MAX_OPCODES = 200_000  # the largest known files have some 20,000
 MAX_TEXT = 2**26  # the largest array of PGGAN's, as text in protocol 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from higan.checkpoints import Checkpoint, read_checkpoint
 from higan.devices import choose_device, choose_precision
 from higan.errors import CheckpointError
+from higan.files import digest
 from higan.generators.generator import Generator
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan import StyleGAN
@@ -21,7 +21,6 @@ __all__ = ["Generator", "build_network", "load_generator"]
 
 TRUNCATION = {"pggan": (1.0, 0), "stylegan": (0.7, 8), "stylegan2": (0.5, 18)}  # defaults of the paper's programs
 NETWORKS: dict[str, Any] = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
-DIGEST_BLOCK = 2**24
 
 
 def load_generator(
@@ -110,13 +109,3 @@ def build_network(checkpoint: Checkpoint) -> Any:
             raise CheckpointError(f"the {checkpoint.family} does not fit together: {name} is {here}, expected {there}")
     network.load_state_dict(checkpoint.state_dict, assign=True)
     return network
-
-
-def digest(*paths: Path) -> str:
-    """Return the SHA-256 of files one after the other, in hexadecimal."""
-    value = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(DIGEST_BLOCK):
-                value.update(block)
-    return value.hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from higan.errors import HiganError
-from higan.runs import is_file, read_small
+from higan.files import is_file, read_small
 
 if sys.version_info >= (3, 11):
     import tomllib

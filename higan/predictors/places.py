@@ -17,10 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from higan.checkpoints import load
 from higan.checkpoints.unpickling import StoredTensor, read_objects
 from higan.errors import CheckpointError, HiganError
-from higan.generators import digest
+from higan.files import digest, read_small
 from higan.generators.zoo import folders
 from higan.predictors.predictor import Predictor
-from higan.runs import read_array, read_small
+from higan.runs import read_array
 
 FILES = (
     "wideresnet18_places365.pth.tar",

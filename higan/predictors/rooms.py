@@ -15,10 +15,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from higan.checkpoints import load
 from higan.checkpoints.unpickling import read_objects
 from higan.errors import CheckpointError
-from higan.generators import digest
+from higan.files import digest, write_atomic
 from higan.generators.zoo import MODELS, folders
 from higan.predictors.predictor import Predictor
-from higan.runs import write_atomic
 
 FILE = "rooms_predictor.pth"
 PATH = MODELS / "stylegan2_rooms" / FILE

@@ -23,7 +23,8 @@ from PIL import Image
 
 from higan import __version__
 from higan.errors import HiganError
-from higan.runs import versions, write_atomic
+from higan.files import write_atomic
+from higan.runs import versions
 
 if TYPE_CHECKING:
     from higan.generators import Generator

@@ -1,0 +1,173 @@
+"""Files: written whole or not at all, read only if they are regular ones; arrays as plain .npy, memory-mapped."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from higan.errors import HiganError
+
+TEMPORARY = ".tmp"  # how the names of files end that are not whole yet; they begin with a dot
+SMALL_FILE = 2**24  # bytes; descriptions, lists and the like are a thousandth of it
+HEADER_BYTES = 2**20  # of an .npy file; numpy's own limit is too near to 365 named fields
+DIGEST_BLOCK = 2**24
+IMAGE_FORMATS: dict[str, dict[str, Any]] = {
+    "jpg": {"format": "JPEG", "quality": 95},
+    "png": {"format": "PNG", "compress_level": 3},
+    "webp": {"format": "WEBP", "quality": 90, "method": 2},
+}
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write a file that is either whole or not there.
+
+    Raises
+    ------
+    HiganError
+        The disk is full, or the folder cannot be written or is gone.
+    """
+    try:
+        with whole_file(path) as file:
+            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+    except OSError as error:
+        raise disk_error(Path(path).parent, error) from None
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Give a file to write to: a temporary one in the same folder, flushed and renamed to `path` at the end.
+
+    After an error, OSErrors among them, it is gone, and what was at `path` is still there.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_array(path: str | Path, array: np.ndarray) -> None:
+    """Write an array of numbers, any shape, as a plain .npy file; errors as `write_atomic`."""
+    content = io.BytesIO()
+    np.save(content, np.ascontiguousarray(array), allow_pickle=False)
+    write_atomic(path, content.getvalue())
+
+
+def encode_image(image: np.ndarray, image_format: str) -> bytes:
+    """Return an image, uint8 [H, W, 3], as a file of `image_format`, one of `IMAGE_FORMATS`."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, **IMAGE_FORMATS[image_format])
+    return content.getvalue()
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether `path` is a regular file; a name that no file can have is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file to read; pipes and devices, which need not end, are an OSError like what is not there."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.open("rb")
+
+
+def read_small(path: str | Path) -> bytes:
+    """Return the content of a regular file; OSError unless it can be read and has at most `SMALL_FILE` bytes."""
+    with open_file(path) as file:
+        content = file.read(SMALL_FILE + 1)
+    if len(content) > SMALL_FILE:
+        raise OSError(errno.EFBIG, f"it has more than {format_size(SMALL_FILE)}")
+    return content
+
+
+def digest(*paths: Path) -> str:
+    """Return the SHA-256 of files one after the other, in hexadecimal; OSError where one cannot be read."""
+    value = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(DIGEST_BLOCK):
+                value.update(block)
+    return value.hexdigest()
+
+
+def map_array(path: str | Path) -> np.memmap:
+    """Return the array in an .npy file, memory-mapped, read only.
+
+    Raises
+    ------
+    HiganError
+        The file cannot be read, is truncated, not .npy, or holds Python objects.
+    """
+    with _header_checked(path):
+        return np.lib.format.open_memmap(path, mode="r", max_header_size=HEADER_BYTES)
+
+
+def read_rows(path: str | Path, start: int, stop: int) -> np.ndarray:
+    """Return a copy of rows `start` to `stop` of an .npy file; nothing else of it stays in memory.
+
+    Raises HiganError like `map_array`.
+    """
+    return np.array(map_array(path)[start:stop])
+
+
+def read_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, dtype and the place of the first value of an .npy file; raise HiganError if it is none."""
+    with _header_checked(path), open_file(path) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file, max_header_size=HEADER_BYTES)
+        return shape, dtype, file.tell()
+
+
+@contextmanager
+def _header_checked(path: str | Path) -> Iterator[None]:
+    """Turn whatever numpy raises of a file's header into a HiganError, and keep its warnings of old ones back."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OSError as error:
+        raise HiganError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # the header is an expression that numpy evaluates: its errors are of any kind
+        raise HiganError(f"{path} is truncated or not a plain .npy array ({error})") from None
+
+
+def disk_error(folder: Path, error: OSError) -> HiganError:
+    """Return what to tell the user of an `error` that came while a file in `folder` was written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HiganError(f"the disk of {folder} is full; make room and run the same command again")
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "is gone"
+        return HiganError(f"{folder} {what}; once that is mended, run the same command again")
+    return HiganError(f"cannot write in {folder}: {error}; once that is mended, run the same command again")
+
+
+def format_size(count: float) -> str:
+    """Return a number of bytes in words, as in "2.1 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,113 @@
+"""The processes that share the work of one run: who does which block, on which device, and who has died."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from higan.errors import HiganError
+
+
+class Ranks:
+    """The processes that share a run (torchrun's), or this one alone.
+
+    Attributes
+    ----------
+    rank, size, local_rank
+        Number of this process, of all processes, and of this process on its machine.
+    """
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if self.size > 1:
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what a dead rank means is said here, in one line
+        self.store: Any = None
+        self.taken = 0
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def join(self) -> None:
+        """Meet the other processes; they only exchange block numbers, so gloo does for every kind of device."""
+        if self.size == 1 or self.store is not None:
+            return
+        import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
+
+        with dead_ranks_reported():
+            store, _, _ = next(iter(rendezvous("env://", self.rank, self.size)))
+            group = dist.PrefixStore("group", store)
+            dist.init_process_group("gloo", store=group, rank=self.rank, world_size=self.size)
+        self.store = dist.PrefixStore("blocks", store)
+
+    def first(self, call: Callable[[], Any]) -> Any:
+        """Return what `call` returns in rank 0, to every rank; bad input found there ends them all."""
+        if self.size == 1:
+            return call()
+        self.join()
+        import torch.distributed as dist
+
+        result: list[Any] = [None, False]
+        failure: HiganError | None = None
+        if self.rank == 0:
+            try:
+                result[0] = call()
+            except HiganError as error:
+                result[1], failure = True, error
+        with dead_ranks_reported():
+            dist.broadcast_object_list(result)
+        if failure is not None:
+            raise failure
+        if result[1]:
+            sys.exit(2)
+        return result[0]
+
+    def device(self, name: str) -> str:
+        """Return the device of this rank for a device that was asked for: one GPU each where there are GPUs."""
+        from higan.devices import choose_device
+
+        if self.size > 1 and name in ("auto", "cuda") and choose_device(name).type == "cuda":
+            return f"cuda:{self.local_rank}"
+        return str(choose_device(name))
+
+    def next(self) -> int:
+        """Return the next number from 0 on that no rank has had."""
+        number = self.taken
+        if self.store is not None:
+            with dead_ranks_reported():
+                number = self.store.add("next", 1) - 1
+        self.taken = number + 1
+        return number
+
+    def wait(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            with dead_ranks_reported():
+                dist.barrier()
+
+    def leave(self) -> None:
+        """Part from the other processes."""
+        if self.store is not None:
+            import torch.distributed as dist
+
+            self.store = None
+            dist.destroy_process_group()
+
+
+@contextmanager
+def dead_ranks_reported() -> Iterator[None]:
+    """Turn the loss of another rank into a HiganError."""
+    try:
+        yield
+    except RuntimeError:
+        raise HiganError("another rank has died; the same command goes on from here") from None
