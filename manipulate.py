@@ -164,6 +164,7 @@ def edits(args: argparse.Namespace, generator: Generator, codes: dict[str, Any],
 def plan(args: argparse.Namespace, generator: Generator, log: Any) -> list[Move]:
     """Return how to move along each boundary of the list: conditioned, at which layers, how far."""
     from higan import boundaries, editing
+    from higan.layer_sets import format_layers
     from higan.manipulation import Move, find_boundary
 
     if args.layerwise_manipulation and "wp" not in generator.spaces:
@@ -183,12 +184,12 @@ def plan(args: argparse.Namespace, generator: Generator, log: Any) -> list[Move]
                 log.warning("boundary %s is of space z, which has no layers: the code moves as a whole", name)
         elif asked or args.layerwise_manipulation or args.combine:
             layers, chosen = editing.choose_layers(entry.boundary, generator.num_layers, asked)
-            log.info("boundary %s: layers %s (%s)", name, editing.format_layers(layers), chosen)
+            log.info("boundary %s: layers %s (%s)", name, format_layers(layers), chosen)
         elif own := entry.boundary.layers:
             log.info(
                 "boundary %s: the code moves as a whole; with --layerwise_manipulation it moves at layers %s",
                 name,
-                editing.format_layers(own),
+                format_layers(own),
             )
         reach = distances if entry.distance is None else editing.scaled_distances(distances, entry.distance)
         boundary = boundaries.condition(entry.boundary, others)

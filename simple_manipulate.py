@@ -66,6 +66,7 @@ def main() -> None:
     from higan.files import write_array
     from higan.folders import output_folder
     from higan.generators import load_generator
+    from higan.layer_sets import format_layers
     from higan.manipulation import Move, along_boundary, find_boundary
     from higan.report import describe_origin, write_manipulation_page
 
@@ -79,7 +80,7 @@ def main() -> None:
     layers, chosen = None, ""
     if boundary.space != "z":
         layers, chosen = editing.choose_layers(boundary, generator.num_layers, args.manipulate_layers, "upper")
-        log.info("boundary %s: layers %s (%s)", boundary.name, editing.format_layers(layers), chosen)
+        log.info("boundary %s: layers %s (%s)", boundary.name, format_layers(layers), chosen)
     elif args.manipulate_layers:
         raise HiganError(f"boundary {boundary.name} is of space z, which has no layers; leave --manipulate_layers out")
     edited = along_boundary(generator, codes, Move(boundary, distances, layers, chosen))

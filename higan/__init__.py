@@ -22,7 +22,7 @@ SOURCES = {
     "interpolate": "higan.editing",
     "manipulate": "higan.editing",
     "mix_styles": "higan.editing",
-    "parse_layers": "higan.editing",
+    "parse_layers": "higan.layer_sets",
     "rescore": "higan.rescoring",
 }
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from higan.errors import CheckpointError, HiganError
 from higan.files import SMALL_FILE, is_file, read_header, read_small, write_array, write_atomic
+from higan.layer_sets import MOST_LAYERS, parse_layers
 from higan.runs import read_array
 
 SPACES = ("z", "w", "wp")
@@ -208,7 +209,7 @@ def read_boundary_list(path: str | Path, num_layers: int | None = None) -> list[
             file = path.parent / file
         try:
             boundary = read_boundary(file, line.space, line.name)
-            layers = None if line.layers is None else tuple(parse_layers(line.layers, num_layers))
+            layers = None if line.layers is None else tuple(parse_layers(line.layers, num_layers or MOST_LAYERS))
         except HiganError as error:
             raise HiganError(f"{path}, line {line.number}: {error}") from None
         entries.append(BoundaryEntry(boundary, layers, line.distance))
@@ -362,12 +363,6 @@ def parse_list_line(line: str, origin: str, number: int) -> ListLine:
     return ListLine(name, space, path, options.get("layers"), distance, number)
 
 
-def parse_layers(text: str, num_layers: int | None) -> list[int]:
-    from higan import editing
-
-    return list(editing.parse_layers(text, num_layers or 18))
-
-
 def is_pickled(path: Path) -> bool:
     """Tell whether a file is a `.npy` of Python objects; raises HiganError if it is no `.npy` at all."""
     return read_header(path)[1].hasobject
@@ -407,7 +402,7 @@ def read_direction(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     said = content.get("meta_data")
     info: dict[str, Any] = {}
     if isinstance(said, Mapping) and isinstance(said.get("manipulate_layers"), str):
-        info = {"layers": parse_layers(said["manipulate_layers"], None), "layers_from": "file"}
+        info = {"layers": parse_layers(said["manipulate_layers"], MOST_LAYERS), "layers_from": "file"}
     return content["boundary"], info
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from higan.boundaries import Boundary, read_boundary
-from higan.editing import combine, format_layers, interpolate, mix_styles, move_codes, parse_layers
+from higan.editing import combine, interpolate, mix_styles, move_codes
 from higan.errors import HiganError
+from higan.layer_sets import format_layers, parse_layers
 from higan.report.manipulation import Heading, step_headings
 
 if TYPE_CHECKING:

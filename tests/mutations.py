@@ -55,7 +55,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the middle group of layers begins one layer later",
-        EDITING,
+        "higan/layer_sets.py",
         '"upper": (3, 6)',
         '"upper": (4, 6)',
         "tests/test_editing.py",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from higan.layer_sets import format_layers
 from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
 
 if TYPE_CHECKING:
@@ -299,8 +300,6 @@ def _interval(estimate: Estimate, index: int) -> str:
 
 
 def _runs(layers: Sequence[int]) -> str:
-    from higan.editing import format_layers
-
     return format_layers(list(layers)).replace("-", "–") if layers else ""
 
 

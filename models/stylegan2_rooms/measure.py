@@ -28,6 +28,7 @@ from train_predictor import degrade, label_matrix
 import higan
 from higan.boundaries import read_boundary, read_scores
 from higan.devices import keep_freed_memory
+from higan.layer_sets import format_layers
 from higan.predictors.rooms import PATH, RoomsPredictor, read_rooms
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,11 +167,6 @@ def print_tables(folder: Path) -> None:
                 for name, place in (("level_center", index), ("level_step", index - 1))
             ]
             print(f"| {title} | {level} | {center} | {step} |")
-
-
-def format_layers(layers: list[int]) -> str:
-    """Return a range of layers as text."""
-    return "-".join(map(str, sorted({layers[0], layers[-1]}))) if layers else ""
 
 
 def bold_best(values: np.ndarray) -> str:
