@@ -370,19 +370,20 @@ def is_pickled(path: Path) -> bool:
 
 def read_pickled(path: Path) -> dict[str, Any]:
     """Return the dictionary in a 0-d `.npy` of Python objects, read through the allow-list, its arrays as float32."""
-    from higan.checkpoints import unpickling
+    from higan.checkpoints.stored import StoredTensor
+    from higan.checkpoints.unpickling import read_numpy_object
 
     shape, _, start = read_header(path)
     if shape != ():
         raise HiganError(f"{path} holds an array of Python objects {list(shape)}; expected a boundary or scores")
     try:
-        content = unpickling.read_numpy_object(path, start)
+        content = read_numpy_object(path, start)
     except CheckpointError as error:
         raise HiganError(f"{path}: {error}") from None
     if type(content) is not dict:
         raise HiganError(f"{path} holds a Python object that is no dictionary; expected a boundary or scores")
     return {
-        key: value.load().numpy() if isinstance(value, unpickling.StoredTensor) else value
+        key: value.load().numpy() if isinstance(value, StoredTensor) else value
         for key, value in content.items()
         if isinstance(key, str)
     }

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from higan.checkpoints import genforce, nvlabs, tensorflow, unpickling
-from higan.checkpoints.unpickling import Record, StoredTensor
+from higan.checkpoints.interpreter import NETWORKS
+from higan.checkpoints.stored import Record, StoredTensor
 from higan.errors import CheckpointError
 from higan.files import whole_file
 
@@ -100,7 +101,7 @@ def identify(content: Any) -> tuple[str, dict[str, StoredTensor], dict[str, Any]
     if isinstance(content, dict) and isinstance(content.get("G_ema"), Record):
         content = content["G_ema"]
     if isinstance(content, Record):
-        if content.kind in unpickling.NETWORKS:
+        if content.kind in NETWORKS:
             return "tensorflow", *tensorflow.collect(content)
         if content.kind in ("Discriminator", "AugmentPipe"):
             raise CheckpointError(f"a network of class {content.kind}; expected a generator")

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from higan.checkpoints.layout import Tensors, architecture
 from higan.errors import CheckpointError
 
-Tensors = dict[str, Tensor]
 FIXED = ("blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")  # defined by the architecture
 
 INDEX = r"(\d\d?)"
@@ -67,6 +67,11 @@ def convert(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     ----------
     tensors
         The file's tensors by name, float32; entries are taken out as they are converted.
+
+    Raises
+    ------
+    CheckpointError
+        A name is not of the family, or a shape not of its name.
     """
     state_dict: Tensors = {}
     fused = []
@@ -85,16 +90,6 @@ def convert(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     if family == "stylegan2":
         settings["architecture"] = architecture(state_dict)
     return state_dict, settings
-
-
-def architecture(state_dict: Tensors) -> str:
-    """Return StyleGAN2's architecture, and number the only RGB output of "orig" and "resnet" 0."""
-    outputs = sorted({int(name.split(".")[1]) for name in state_dict if name.startswith("outputs.")})
-    if len(outputs) != 1:
-        return "skip"
-    for name in [name for name in state_dict if name.startswith("outputs.")]:
-        state_dict[name.replace(f"outputs.{outputs[0]}.", "outputs.0.")] = state_dict.pop(name)
-    return "resnet" if any(name.startswith("skips.") for name in state_dict) else "orig"
 
 
 def rename(family: str, name: str) -> tuple[str, str]:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higan.checkpoints.genforce import architecture
-from higan.checkpoints.unpickling import Record, StoredTensor
+from higan.checkpoints.layout import Tensors, architecture, require_arguments
+from higan.checkpoints.stored import Record, StoredTensor
 from higan.errors import CheckpointError
 
-Tensors = dict[str, Tensor]
 MAX_DEPTH = 16
 MAX_MODULES = 10_000
 
@@ -91,10 +90,13 @@ def convert(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[
         The network's tensors by name, float32; entries are taken out as they are converted.
     arguments
         What the network was constructed with.
+
+    Raises
+    ------
+    CheckpointError
+        The network was made with an argument that is not supported, or a name or shape is none of its family's.
     """
-    for name, allowed in REQUIRED.items():
-        if name in arguments and arguments[name] not in allowed:
-            raise CheckpointError(f"a StyleGAN2 trained with {name} {arguments[name]!r}; supported: {allowed[0]!r}")
+    require_arguments("StyleGAN2", arguments, REQUIRED)
     state_dict: Tensors = {}
     for name in list(tensors):
         tensor = tensors.pop(name)

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from higan.checkpoints.unpickling import Record, StoredTensor
+from higan.checkpoints.layout import Tensors, architecture, require_arguments
+from higan.checkpoints.stored import Record, StoredTensor
 from higan.errors import CheckpointError
-
-Tensors = dict[str, Tensor]
 
 # static arguments that change the function; a network in which one has another value is refused
 REQUIRED: dict[str, tuple[Any, ...]] = {
@@ -121,10 +120,13 @@ def convert(family: str, tensors: Tensors, arguments: dict[str, Any]) -> tuple[T
         The network's variables by name, float32; entries are taken out as they are converted.
     arguments
         Its static arguments.
+
+    Raises
+    ------
+    CheckpointError
+        The network was made with an argument that is not supported, or a name or shape is none of its family's.
     """
-    for name, allowed in REQUIRED.items():
-        if name in arguments and arguments[name] not in allowed:
-            raise CheckpointError(f"a {family} trained with {name} {arguments[name]!r}; supported: {allowed[0]!r}")
+    require_arguments(family, arguments, REQUIRED)
     sizes = [int(match["size"]) for name in tensors if (match := re.match(SIZE, name))]
     blocks = int(math.log2(max(sizes))) - 1
     settings: dict[str, Any] = {}
@@ -145,10 +147,7 @@ def convert(family: str, tensors: Tensors, arguments: dict[str, Any]) -> tuple[T
         choice = arguments.get("fused_scale", "auto")
         fused = [size for size in set(sizes) if size > 4 and (size >= 128 if choice == "auto" else choice)]
     if family == "stylegan2":
-        settings["architecture"] = arguments.get("architecture", "skip")
-        if settings["architecture"] != "skip":  # the only RGB output
-            for name in [name for name in state_dict if name.startswith("outputs.")]:
-                state_dict[name.replace(f"outputs.{blocks - 1}.", "outputs.0.")] = state_dict.pop(name)
+        settings["architecture"] = arguments.get("architecture", architecture(state_dict))
     elif fused:
         settings["fused"] = tuple(sorted(fused))
     return state_dict, settings

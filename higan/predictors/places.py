@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from higan.checkpoints import load
-from higan.checkpoints.unpickling import StoredTensor, read_objects
+from higan.checkpoints.stored import StoredTensor
+from higan.checkpoints.unpickling import read_objects
 from higan.errors import CheckpointError, HiganError
 from higan.files import digest, read_small
 from higan.generators.zoo import folders

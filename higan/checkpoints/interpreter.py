@@ -1,0 +1,284 @@
+"""An interpreter of pickles that knows the few operations weight files use, and no way to an import.
+
+A global is looked up in a table of (module, name) pairs, each of which stands for a function of the project's. Bytes
+stay where they are in the mapped file, and every count is bounded: a hostile file costs neither time nor memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from higan.checkpoints.stored import Damaged, Dtype, Record, StoredTensor, array
+from higan.errors import CheckpointError
+
+MAX_OPCODES = 200_000  # the largest known files have some 20,000
+MAX_TEXT = 2**26  # the largest array of PGGAN's, as text in protocol 2
+
+NETWORKS = ("tfutil.Network", "dnnlib.tflib.network.Network", "network.Network")
+DICTIONARIES = ("dnnlib.util.EasyDict", "dnnlib.EasyDict", "collections.OrderedDict")
+CLASSES = NETWORKS + DICTIONARIES
+
+# What each global stands for, by (module, name): called with the Unpickler that meets it and the arguments in the file;
+# None where the file may name it but not call it.
+Table = Mapping[tuple[str, str], Callable[..., Any] | None]
+
+
+@dataclass
+class Marker:
+    """Stands for a global; calling it in the file means calling `build` here."""
+
+    name: str
+    build: Callable[..., Any] | None = None
+
+
+class Limits:
+    """What the reading of one file may still use up, embedded streams included."""
+
+    def __init__(self, size: int) -> None:
+        self.opcodes = MAX_OPCODES
+        self.bytes = 2 * size + 2**16
+
+    def opcode(self) -> None:
+        self.opcodes -= 1
+        if self.opcodes < 0:
+            raise CheckpointError(f"more than {MAX_OPCODES} pickle operations; no weight file needs so many")
+
+    def allocate(self, count: int) -> None:
+        self.bytes -= count
+        if self.bytes < 0:
+            raise CheckpointError("its objects would take more memory than the file's size allows")
+
+
+class Unpickler:
+    """Interpreter of one pickle that starts at `position` of `data`.
+
+    Parameters
+    ----------
+    table
+        The globals that may occur.
+    persistent
+        Makes an object of a persistent id; without it persistent ids are refused.
+
+    Raises
+    ------
+    CheckpointError
+        `load`: something is not allowed, the bytes are no pickle (`Damaged`), or a limit is reached.
+    """
+
+    def __init__(
+        self,
+        data: memoryview,
+        limits: Limits,
+        table: Table,
+        position: int = 0,
+        persistent: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.data, self.limits, self.table = data, limits, table
+        self.position, self.persistent = position, persistent
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def load(self) -> Any:
+        """Return the object; `position` is then behind the pickle."""
+        while True:
+            self.limits.opcode()
+            code = self.byte()
+            if code == ord("."):
+                return self.pop()
+            operation = OPCODES.get(code)
+            if operation is None:
+                raise Damaged(
+                    f"pickle operation {chr(code)!r} at byte {self.position - 1} is none that weight files use"
+                )
+            operation(self)
+
+    # bytes
+
+    def take(self, count: int) -> memoryview:
+        start, self.position = self.position, self.position + count
+        if count < 0 or self.position > len(self.data):
+            raise Damaged(f"the file ends too early: {count} bytes wanted at byte {start} of {len(self.data)}")
+        return self.data[start : self.position]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def number(self, layout: str) -> Any:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def text(self, count: int, encoding: str = "utf-8") -> str:
+        if count > MAX_TEXT:
+            raise Damaged(f"a text of {count} bytes; no weight file needs one")
+        return str(self.take(count), encoding)
+
+    def line(self) -> str:
+        end = bytes(self.data[self.position : self.position + 256]).find(b"\n")
+        if end < 0:
+            raise Damaged("the name of a global does not end")
+        text = self.text(end)
+        self.position += 1
+        return text
+
+    # stack
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise Damaged("a pickle operation finds nothing on its stack")
+        return self.stack.pop()
+
+    def top(self) -> Any:
+        value = self.pop()
+        self.stack.append(value)
+        return value
+
+    def since_mark(self) -> list[Any]:
+        if not self.marks:
+            raise Damaged("a pickle operation finds no mark on its stack")
+        start = self.marks.pop()
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    def recall(self, index: int) -> None:
+        if index not in self.memo:
+            raise Damaged(f"the pickle refers to object {index}, which is not there")
+        self.push(self.memo[index])
+
+    # compound operations
+
+    def mark(self) -> None:
+        self.marks.append(len(self.stack))
+
+    def put(self, index: int) -> None:
+        self.memo[index] = self.top()
+
+    def make_tuple(self, count: int) -> None:
+        self.push(tuple(reversed([self.pop() for _ in range(count)])))
+
+    def append(self, values: list[Any]) -> None:
+        target = self.top()
+        if type(target) is not list:
+            raise Damaged(f"items are appended to a {type(target).__name__}")
+        target.extend(values)
+
+    def add(self, values: list[Any]) -> None:
+        target = self.top()
+        if type(target) is not set or not all(type(value) in (str, int) for value in values):
+            raise Damaged("a set is made of something else than texts and numbers")
+        target.update(values)
+
+    def set_items(self, values: list[Any]) -> None:
+        target = self.top()
+        keys = values[::2]
+        if type(target) is not dict or len(values) % 2 or not all(type(key) in (str, int) for key in keys):
+            raise Damaged("a dictionary is filled with something else than pairs whose keys are texts or numbers")
+        target.update(zip(keys, values[1::2], strict=True))
+
+    def find(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.table:
+            raise CheckpointError(
+                f"the pickle asks for {str(module)[:80]}.{str(name)[:80]}, which no weights of a PGGAN, StyleGAN or "
+                "StyleGAN2 need; nothing was run"
+            )
+        self.push(Marker(f"{module}.{name}", self.table[module, name]))
+
+    def stack_global(self) -> None:
+        name = self.pop()
+        self.find(self.pop(), name)
+
+    def reduce(self) -> None:
+        arguments, function = self.pop(), self.pop()
+        if not isinstance(function, Marker) or function.build is None or type(arguments) is not tuple:
+            raise Damaged("the pickle calls something that is no function, or without arguments")
+        try:
+            self.push(function.build(self, *arguments))
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise Damaged(f"the pickle calls {function.name} with arguments that do not fit ({error})") from None
+
+    def new_object(self) -> None:
+        arguments, kind = self.pop(), self.pop()
+        if not isinstance(kind, Marker) or kind.name not in CLASSES or arguments != ():
+            raise Damaged("the pickle makes an object of something that is no class, or with arguments")
+        self.push({} if kind.name in DICTIONARIES else Record(kind.name))
+
+    def build(self) -> None:
+        state, target = self.pop(), self.top()
+        if isinstance(target, Record) and type(state) is dict:
+            target.state = state
+        elif isinstance(target, Dtype) and type(state) is tuple:
+            if len(state) < 2 or state[1] not in ("<", "|", "="):
+                raise CheckpointError("an array of big-endian numbers; convert the file on the machine that wrote it")
+        elif isinstance(target, StoredTensor) and type(state) is tuple and len(state) == 5:
+            _, shape, dtype, fortran, data = state
+            if isinstance(dtype, Dtype) and dtype.code == "O" and shape == () and type(data) is list and len(data) == 1:
+                self.stack[-1] = data[0]
+                return
+            filled = array(shape, dtype, data, bool(fortran))
+            target.storage, target.shape, target.stride = filled.storage, filled.shape, filled.stride
+        elif not (type(target) is dict and (state is None or type(state) is dict)):  # PyTorch's _metadata is not used
+            raise Damaged("the pickle sets the state of something that has none")
+
+    def persistent_id(self) -> None:
+        if self.persistent is None:
+            raise Damaged("the pickle refers to something outside of it")
+        self.push(self.persistent(self.pop()))
+
+
+OPCODES: dict[int, Callable[[Unpickler], None]] = {
+    ord(code): operation
+    for code, operation in {
+        "\x80": lambda p: p.byte(),
+        "\x95": lambda p: p.take(8),  # the length of a frame
+        "(": Unpickler.mark,
+        "0": Unpickler.pop,
+        "1": Unpickler.since_mark,
+        "N": lambda p: p.push(None),
+        "\x88": lambda p: p.push(True),
+        "\x89": lambda p: p.push(False),
+        "J": lambda p: p.push(p.number("<i")),
+        "K": lambda p: p.push(p.byte()),
+        "M": lambda p: p.push(p.number("<H")),
+        "\x8a": lambda p: p.push(int.from_bytes(p.take(p.byte()), "little", signed=True)),
+        "G": lambda p: p.push(p.number(">d")),
+        "X": lambda p: p.push(p.text(p.number("<I"))),
+        "\x8c": lambda p: p.push(p.text(p.byte())),
+        "\x8d": lambda p: p.push(p.text(p.number("<Q"))),
+        "T": lambda p: p.push(p.text(p.number("<i"), "latin-1")),
+        "U": lambda p: p.push(p.text(p.byte(), "latin-1")),
+        "B": lambda p: p.push(p.take(p.number("<I"))),
+        "C": lambda p: p.push(p.take(p.byte())),
+        "\x8e": lambda p: p.push(p.take(p.number("<Q"))),
+        "\x96": lambda p: p.push(p.take(p.number("<Q"))),
+        ")": lambda p: p.push(()),
+        "t": lambda p: p.push(tuple(p.since_mark())),
+        "\x85": lambda p: p.make_tuple(1),
+        "\x86": lambda p: p.make_tuple(2),
+        "\x87": lambda p: p.make_tuple(3),
+        "]": lambda p: p.push([]),
+        "a": lambda p: p.append([p.pop()]),
+        "e": lambda p: p.append(p.since_mark()),
+        "}": lambda p: p.push({}),
+        "s": lambda p: p.set_items([p.pop(), p.pop()][::-1]),
+        "u": lambda p: p.set_items(p.since_mark()),
+        "\x8f": lambda p: p.push(set()),
+        "\x90": lambda p: p.add(p.since_mark()),
+        "q": lambda p: p.put(p.byte()),
+        "r": lambda p: p.put(p.number("<I")),
+        "\x94": lambda p: p.put(len(p.memo)),
+        "h": lambda p: p.recall(p.byte()),
+        "j": lambda p: p.recall(p.number("<I")),
+        "c": lambda p: p.find(p.line(), p.line()),
+        "\x93": Unpickler.stack_global,
+        "R": Unpickler.reduce,
+        "\x81": Unpickler.new_object,
+        "b": Unpickler.build,
+        "Q": Unpickler.persistent_id,
+    }.items()
+}

@@ -1,0 +1,31 @@
+"""What the file formats share on the way to the networks' layout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from higan.errors import CheckpointError
+
+Tensors = dict[str, Tensor]
+
+
+def require_arguments(network: str, arguments: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise CheckpointError, which calls it "a `network`", if it was made with another value than those supported."""
+    for name, allowed in supported.items():
+        if name in arguments and arguments[name] not in allowed:
+            raise CheckpointError(f"a {network} trained with {name} {arguments[name]!r}; supported: {allowed[0]!r}")
+
+
+def architecture(state_dict: Tensors) -> str:
+    """Return StyleGAN2's architecture, and number the only RGB output of "orig" and "resnet" 0."""
+    outputs = [name for name in state_dict if name.startswith("outputs.")]
+    blocks = {name.split(".")[1] for name in outputs}
+    if len(blocks) != 1:
+        return "skip"
+    for name in outputs:
+        state_dict[re.sub(r"^outputs\.\d+", "outputs.0", name)] = state_dict.pop(name)
+    return "resnet" if any(name.startswith("skips.") for name in state_dict) else "orig"
