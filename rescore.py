@@ -16,7 +16,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from higan.errors import ArgumentParser, HiganError, run_script
+from higan.errors import HiganError, run_script
+from higan.options import ArgumentParser, require_range
 
 CONTROLS = 20  # random directions that --write_layers compares with, if not told otherwise
 
@@ -25,12 +26,11 @@ def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add("model_name", help="a model of models/zoo.toml, or the path of a weight file")
+    parser.add_model()
     add("boundary_list_path", type=Path, help="list of boundaries (see above)")
-    add("--predictor_name", help="rooms, scene or package.module:callable (default: the model's, else scene)")
-    add("-o", "--output_dir", type=Path, help="folder for everything written (default: MODEL_rescore)")
-    add("-i", "--latent_codes_path", type=Path, help=".npy of codes, z unless it is called w.npy or holds w+ codes")
-    add("-N", "--num", type=int, default=2000, help="samples to draw (default: 2000); not used with -i")
+    parser.add_predictor()
+    parser.add_samples(2000, "-i", "to use, z unless it is called w.npy or holds w+ codes")
+    add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
     add("--layerwise_rescoring", action="store_true", help="move each layer alone as well")
     add("--layer_swap", action="store_true", help="measure each layer's share of every score, without boundaries")
     add(
@@ -44,13 +44,8 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="store the layers that pass the control in the boundaries' .json; implies --layerwise_rescoring",
     )
-    add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
-    add("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
-    add("--class_idx", type=int, help="class to draw, for a conditional model")
-    add("--seed", type=int, default=0, help="seed of the samples (default: 0)")
-    add("--batch_size", type=int, default=0, help="images at a time (default 0: as memory allows)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
-    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="the generator's (default: fp32)")
+    parser.add_cost()
+    parser.add_output("MODEL_rescore")
     return parser.parse_args()
 
 
@@ -58,8 +53,9 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     control = (CONTROLS if args.write_layers else 0) if args.control is None else args.control
-    if args.num < 1 or args.seed < 0 or args.batch_size < 0 or not 0 <= control <= 1000:
-        raise HiganError("expected --num from 1, --seed and --batch_size from 0, --control from 0 to 1000")
+    require_range(args, {"num": 1, "seed": 0, "batch_size": 0})
+    if not 0 <= control <= 1000:
+        raise HiganError(f"--control is {control}; expected 0 to 1000")
     if args.write_layers and control < 2:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 

@@ -14,58 +14,48 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from higan.errors import ArgumentParser, HiganError, run_script
+from higan.errors import HiganError, run_script
+from higan.options import ArgumentParser, require_file_names, require_range
+
+if TYPE_CHECKING:
+    from higan.synthesis import Synthesis
 
 
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
-    add("model_name", help="a model of models/zoo.toml, or the path of a weight file")
-    add("-o", "--output_dir", type=Path, help="folder for everything written (default: MODEL_synthesis)")
-    add("-i", "--latent_codes_path", type=Path, help=".npy of codes to use (default: draw them from --seed)")
-    add("-N", "--num", type=int, default=1, help="samples to draw (default: 1); not used with -i")
+    parser.add_model()
+    parser.add_samples(1, "-i")
     add("-s", "--latent_space_type", default="z", choices=("z", "w", "wp"), help="space of -i (default: z)")
+    add("--truncation_psi", type=float, help="1 is no truncation (default: the model's)")
+    add("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (default: the model's)")
+    add("--noise", default="const", choices=("const", "none", "random"), help="noise of the layers (default: const)")
+    parser.add_cost(", rounded up to 8s")
+    parser.add_output("MODEL_synthesis")
+    add("--overwrite", action="store_true", help="remove the run that is in the output folder first")
     add("--skip_image", action="store_true", help="write codes (and styles) only")
     add("--generate_style", action="store_true", help="write the style of every layer, styleNN.npy")
+    add("--save_wp", action="store_true", help="write wp.npy as well (it follows from w.npy)")
     add("--generate_prediction", action="store_true", help="score the images: one .npy per group of scores")
-    add("--predictor_name", help="rooms, scene or package.module:callable (default: the model's own, else scene)")
+    parser.add_predictor()
     add("--save_raw_synthesis", action="store_true", help="write every image into images/")
+    add("--image_format", default="jpg", choices=("jpg", "png", "webp"), help="of images/ (default: jpg)")
     add("--generate_html", action="store_true", help="write a page of the samples, the first 2000 at most")
     add("--html_row", type=int, default=0, help="rows of the page (default 0: what the samples need)")
     add("--html_col", type=int, default=0, help="columns of the page (default 0: what the window holds)")
     add("--viz_size", type=int, default=0, help="height of the page's images (default 0: their own)")
     add("--html_name", default="synthesis.html", help="the page's file name (default: %(default)s)")
-    add("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
-    add("--class_idx", type=int, help="class to draw, for a conditional model")
-    add("--seed", type=int, default=0, help="seed of the samples (default: 0)")
-    add("--batch_size", type=int, default=0, help="images at a time, rounded up to 8s (default 0: as memory allows)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)")
-    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="the generator's (default: fp32)")
-    add("--truncation_psi", type=float, help="1 is no truncation (default: the model's)")
-    add("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (default: the model's)")
-    add("--noise", default="const", choices=("const", "none", "random"), help="noise of the layers (default: const)")
-    add("--save_wp", action="store_true", help="write wp.npy as well (it follows from w.npy)")
-    add("--image_format", default="jpg", choices=("jpg", "png", "webp"), help="of images/ (default: jpg)")
-    add("--overwrite", action="store_true", help="remove the run that is in the output folder first")
     return parser.parse_args()
 
 
 def check_args(args: argparse.Namespace) -> None:
     """Raise HiganError where arguments are out of range or contradict each other."""
-    for name, lowest in (("num", 1), ("seed", 0), ("batch_size", 0), ("html_row", 0), ("html_col", 0), ("viz_size", 0)):
-        if getattr(args, name) < lowest:
-            raise HiganError(f"--{name} is {getattr(args, name)}; expected {lowest} or more")
-    for name, most in (("num", 10**9), ("viz_size", 2048)):
-        if getattr(args, name) > most:
-            raise HiganError(f"--{name} is {getattr(args, name)}; expected {most} at most")
-    for name in ("html_name", "logfile_name"):
-        if Path(getattr(args, name)).name != getattr(args, name):
-            raise HiganError(f"--{name} is {getattr(args, name)!r}; expected a file's name, without a folder")
-    if Path(args.html_name).suffix not in (".html", ".htm"):
-        raise HiganError(f"--html_name is {args.html_name!r}; expected a name that ends in .html")
+    least = {"num": 1, "seed": 0, "batch_size": 0, "html_row": 0, "html_col": 0, "viz_size": 0}
+    require_range(args, least, {"num": 10**9, "viz_size": 2048})
+    require_file_names(args, "html_name", "logfile_name")
     if args.skip_image:
         for name in ("generate_prediction", "save_raw_synthesis", "generate_html"):
             if getattr(args, name):
@@ -142,7 +132,7 @@ def main() -> None:
                     log.info("page: %s", folder / args.html_name)
 
 
-def describe(args: argparse.Namespace, synthesis: Any) -> dict[str, Any]:
+def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
     """Return everything that decides what the bytes of the run are, under the names of the arguments."""
     generator, predictor = synthesis.generator, synthesis.predictor
     return {
@@ -169,15 +159,11 @@ def describe(args: argparse.Namespace, synthesis: Any) -> dict[str, Any]:
     }
 
 
-def write_page(args: argparse.Namespace, synthesis: Any, folder: Path) -> None:
+def write_page(args: argparse.Namespace, synthesis: Synthesis, folder: Path) -> None:
     """Write the page of the first samples."""
-    from higan.report import write_grid_page
-    from higan.report.grid import GRID_LIMIT
+    from higan.report import grid_size, write_grid_page
 
-    rows, columns = args.html_row, args.html_col
-    if rows and not columns:
-        columns = -(-min(synthesis.num, GRID_LIMIT) // rows)
-    num = min(synthesis.num, GRID_LIMIT, rows * columns or GRID_LIMIT)
+    num, columns = grid_size(synthesis.num, args.html_row, args.html_col)
     write_grid_page(
         folder / args.html_name,
         synthesis.pictures(num),

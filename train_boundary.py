@@ -17,7 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from higan.errors import ArgumentParser, HiganError, run_script
+from higan.errors import HiganError, run_script
+from higan.options import ArgumentParser
 
 if TYPE_CHECKING:
     from higan.boundaries import Boundary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import signal
@@ -10,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 LINE = 1000  # characters of an error; a name may have ten thousand
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,17 +30,6 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int, advice: str = "run the same command again") -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; {advice}")
         self.number = number
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """A parser of a script's arguments whose `description` is the manual as it stands; its errors are HiganErrors."""
-
-    def __init__(self, description: str | None, prog: str | None = None) -> None:
-        super().__init__(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the HiganError of a command line that cannot be parsed."""
-        raise HiganError(f"{message}; --help lists the arguments")
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.boundaries import Boundary, read_boundary
-from higan.editing import combine, interpolate, mix_styles, move_codes
+from higan.boundaries import Boundary, BoundaryEntry, condition, read_boundary
+from higan.editing import choose_layers, combine, interpolate, mix_styles, move_codes, scaled_distances
 from higan.errors import HiganError
 from higan.layer_sets import format_layers, parse_layers
 from higan.report.manipulation import Heading, step_headings
@@ -77,6 +78,83 @@ class Edited:
     boundaries: list[Boundary] = field(default_factory=list)
     names: list[str] | None = None
     details: dict[str, str] = field(default_factory=dict)
+
+
+def plan_moves(
+    generator: Generator,
+    entries: Sequence[BoundaryEntry],
+    distances: NDArray[np.float64],
+    *,
+    layerwise: bool = False,
+    layers: str = "",
+    together: bool = False,
+    condition_on: Sequence[str] = (),
+    keep_pace: bool = True,
+) -> list[Move]:
+    """Return how to move along each boundary of a list: conditioned, at which layers, how far; and log what is chosen.
+
+    Parameters
+    ----------
+    distances
+        [S]; the distance that a line asks for scales them.
+    layerwise
+        Move layers of w+ even where none are asked for: those verified, else those of the boundary's file, else all.
+    layers
+        Layers to move, as in `parse_layers`; those that a line asks for come first.
+    together
+        The moves are to be one edit, which needs all of them in w+.
+    condition_on
+        Names of boundaries, of the list or of the folder that a boundary lies in, to make it orthogonal to.
+    keep_pace
+        As `Move.keep_pace`.
+
+    Raises
+    ------
+    HiganError
+        The model has no layers, there are no such layers or boundaries, or nothing is left of one.
+    """
+    if layerwise and "wp" not in generator.spaces:
+        raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave --layerwise_manipulation out")
+    log = logging.getLogger("higan")
+    moves = []
+    for entry in entries:
+        boundary = entry.boundary
+        name, space = boundary.name, boundary.space
+        asked = entry.layers or layers
+        chosen, chooser = None, ""
+        if space == "z":
+            if asked or layerwise:
+                log.warning("boundary %s is of space z, which has no layers: the code moves as a whole", name)
+        elif asked or layerwise or together:
+            chosen, chooser = choose_layers(boundary, generator.num_layers, asked)
+            log.info("boundary %s: layers %s (%s)", name, format_layers(chosen), chooser)
+        elif boundary.layers:
+            log.info(
+                "boundary %s: the code moves as a whole; with --layerwise_manipulation it moves at layers %s",
+                name,
+                format_layers(boundary.layers),
+            )
+        reach = distances if entry.distance is None else scaled_distances(distances, entry.distance)
+        known = [other.boundary for other in entries if other.boundary.space == space]
+        folder = Path(boundary.info["path"]).parent
+        others = [find_boundary(other, folder, known, space) for other in condition_on if other != name]
+        moves.append(Move(condition(boundary, others), reach, chosen, chooser, keep_pace))
+    return moves
+
+
+def along_boundaries(
+    generator: Generator, codes: Mapping[str, Tensor], moves: Sequence[Move], together: bool = False
+) -> Iterable[Edited]:
+    """Return an edit per move, each made when it is asked for, or one of all of them `together`.
+
+    Every move is tried on one sample first, so that what cannot be done is refused before anything is written.
+    """
+    one = {space: values[:1] for space, values in codes.items()}
+    tried = [along_boundary(generator, one, move) for move in moves]
+    if not together:
+        return (along_boundary(generator, codes, move) for move in moves)
+    jointly(generator, one, tried)
+    return [jointly(generator, codes, [along_boundary(generator, codes, move) for move in moves])]
 
 
 def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move) -> Edited:

@@ -32,7 +32,7 @@ PRELOADED = (
     "av",
     "higan.boundary_training",
     "higan.checkpoints",
-    "higan.manipulation",
+    "higan.manipulation_files",
     "higan.predictors.places",
     "higan.predictors.rooms",
     "higan.report",

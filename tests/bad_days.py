@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 OUTPUT = dict.fromkeys(ARGUMENTS, "out") | {"simple_manipulate": "manipulation_results"}
 PRELOADED = [
-    "bad_days", "av", "higan.boundary_training", "higan.manipulation", "higan.predictors.rooms", "higan.report",
+    "bad_days", "av", "higan.boundary_training", "higan.manipulation_files", "higan.predictors.rooms", "higan.report",
     "higan.rescoring", "higan.synthesis", "higan.video", "PIL.JpegImagePlugin", "scipy.optimize", "scipy.special",
     "threadpoolctl", "torch.distributed", "tqdm",
 ]  # fmt: skip

@@ -306,7 +306,8 @@ def test_script_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     np.save(place / "long.npy", np.ones((1, 65), np.float32))
     refused("no file and no known model", model="none.pth")
-    refused("expected --num from 1", "-N", 0)
+    refused("--num is 0; expected 1 or more", "-N", 0)
+    refused("--control is 1001; expected 0 to 1000", "--control", 1001)
     refused("expected --control from 2", "--write_layers", "--control", 1)
     refused("names no boundary", text="# nothing\nDISABLE(red, w): red_boundary.npy\n")
     refused("bad.txt, line 2", text="# first\nred, w: red_boundary.npy\n")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from higan.errors import ArgumentParser, HiganError, run_script
+from higan.errors import HiganError, run_script
+from higan.options import ArgumentParser
 
 
 def parse_args() -> argparse.Namespace:

@@ -23,6 +23,13 @@ class Picture:
     data: str
 
 
+def grid_size(total: int, rows: int = 0, columns: int = 0) -> tuple[int, int]:
+    """Return how many of `total` pictures a page of `rows` and `columns` shows, and its columns; 0 leaves one open."""
+    if rows and not columns:
+        columns = -(-min(total, GRID_LIMIT) // rows)
+    return min(total, GRID_LIMIT, rows * columns or GRID_LIMIT), columns
+
+
 def write_grid_page(
     path: str | Path,
     images: Iterable[NDArray[np.uint8]],

@@ -1,0 +1,128 @@
+"""What an edit leaves in the output folder: codes, boundaries, pictures, a page, a video."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from higan.boundaries import write_boundary
+from higan.editing import synthesize_steps
+from higan.files import encode_image, write_array, write_atomic
+from higan.logs import progress
+from higan.manipulation import Edited
+from higan.report import describe_origin, write_manipulation_page
+from higan.video import Mosaic, has_video, write_video
+
+if TYPE_CHECKING:
+    from higan.generators import Generator
+
+Rows = Iterable[NDArray[np.uint8]]  # per sample its pictures, uint8 [S, H, W, 3]
+
+
+@dataclass(frozen=True)
+class Views:
+    """How the pictures of an edit are shown; every name goes behind the edit's own.
+
+    Attributes
+    ----------
+    pictures
+        Write each, as a JPEG.
+    page, video
+        Names of a page and of a video; "" for none.
+    mosaic, fps
+        How the samples are laid out in the video, and its frames per second.
+    size
+        Height of the page's pictures; 0 for their own.
+    """
+
+    pictures: bool
+    page: str
+    video: str
+    mosaic: Mosaic
+    fps: int
+    size: int
+
+
+def write_codes(codes: Mapping[str, Tensor], folder: Path, prefix: str = "") -> None:
+    """Write the samples' codes, [N, ...] by space, as `{prefix}{space}.npy`."""
+    for space, values in codes.items():
+        write_array(folder / f"{prefix}{space}.npy", values.cpu().numpy())
+
+
+def write_edit(edited: Edited, folder: Path, prefix: str) -> None:
+    """Write the moved codes, [N, S, ...], as `{prefix}_manipulated_{space}.npy`."""
+    write_array(folder / f"{prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
+
+
+def write_boundaries(edited: Edited, folder: Path) -> None:
+    """Write every boundary that was moved along, as `{name}_{space}_boundary.npy` and `.json`."""
+    for boundary in edited.boundaries:
+        write_boundary(boundary, folder, f"{boundary.name}_{boundary.space}_boundary.npy")
+
+
+def write_views(edited: Edited, generator: Generator, folder: Path, views: Views, source: str) -> None:
+    """Write what `views` asks for: `{prefix}_{sample}_{step}.jpg`, `{prefix}_{video}` and `{prefix}_{page}`.
+
+    Parameters
+    ----------
+    source
+        Where the samples come from, in words.
+
+    Raises
+    ------
+    HiganError
+        The disk is full, frames too large for a video, or an image is not finite (`NotFiniteError`).
+    """
+    if not (views.pictures or views.page or views.video):
+        return
+    log = logging.getLogger("higan")
+    made = synthesize_steps(generator, edited.codes, edited.space)
+    rows: Rows = progress(iterable=made, total=len(edited.codes), unit="sample", leave=False)
+    if views.pictures:
+        rows = saved(rows, folder, edited.prefix)
+    if views.video:
+        rows = list(rows)
+        frames = [views.mosaic.frame([row[step] for row in rows]) for step in range(len(rows[0]))]
+        path = write_video(folder / f"{edited.prefix}_{views.video}", frames, views.fps)
+        missing = "" if path.suffix == Path(views.video).suffix or has_video() else "; PyAV is not installed"
+        log.info("video: %s%s", path, missing and f"{missing}: pip install -e '.[video]' for {views.video}")
+    if views.page:
+        path = folder / f"{edited.prefix}_{views.page}"
+        write_page(path, rows, edited, generator, source, views.size, edited.prefix)
+    for _ in rows:
+        pass
+
+
+def write_page(
+    path: Path, rows: Rows, edited: Edited, generator: Generator, source: str, size: int = 0, stem: str = ""
+) -> None:
+    """Write the page of an edit; `size` and `stem` as `write_manipulation_page`, `source` as `write_views`."""
+    write_manipulation_page(
+        path,
+        rows,
+        edited.headings,
+        num=len(edited.codes),
+        title=edited.title,
+        summary=edited.summary,
+        origin=edited.origin,
+        names=edited.names,
+        size=size,
+        stem=stem,
+        details={**edited.details, "Codes": source, **describe_origin(generator)},
+    )
+    logging.getLogger("higan").info("page: %s", path)
+
+
+def saved(rows: Rows, folder: Path, prefix: str) -> Iterator[NDArray[np.uint8]]:
+    """Pass rows of pictures on, and write each picture."""
+    for sample, row in enumerate(rows):
+        for step, picture in enumerate(row):
+            write_atomic(folder / f"{prefix}_{sample:05d}_{step:03d}.jpg", encode_image(picture, "jpg"))
+        yield row

@@ -1,0 +1,81 @@
+"""What the command lines share: the parser, the options that several steps have, and checks of what they are given.
+
+Nothing here imports PyTorch, so that --help and a mistyped option cost no time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from higan.errors import HiganError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser of a script's arguments whose `description` is the manual as it stands; its errors are HiganErrors."""
+
+    def __init__(self, description: str | None, prog: str | None = None) -> None:
+        super().__init__(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the HiganError of a command line that cannot be parsed."""
+        raise HiganError(f"{message}; --help lists the arguments")
+
+    def add_model(self) -> None:
+        """Add model_name, --class_idx and --device."""
+        self.add_argument("model_name", help="a model of models/zoo.toml, or the path of a weight file")
+        self.add_argument("--class_idx", type=int, help="class to draw, for a conditional model")
+        words = "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
+        self.add_argument("--device", default="auto", help=words)
+
+    def add_cost(self, more: str = "") -> None:
+        """Add --batch_size, of which the words `more` say more, and --precision."""
+        words = f"images at a time{more} (default 0: as memory allows)"
+        self.add_argument("--batch_size", type=int, default=0, help=words)
+        choices = ("fp32", "bf16", "fp16")
+        self.add_argument("--precision", default="fp32", choices=choices, help="the generator's (default: fp32)")
+
+    def add_samples(self, num: int, flag: str, codes: str = "to use (default: draw them from --seed)") -> None:
+        """Add -N (default `num`, 0 for none), --seed, and --latent_codes_path: its short `flag`, what `codes` are."""
+        words = f" (default: {num}); not used with {flag}" if num else f"; needed without {flag}"
+        self.add_argument("-N", "--num", type=int, default=num, help=f"samples to draw{words}")
+        self.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
+        self.add_argument(flag, "--latent_codes_path", type=Path, help=f".npy of codes {codes}")
+
+    def add_predictor(self) -> None:
+        """Add --predictor_name."""
+        words = "rooms, scene or package.module:callable (default: the model's own, else scene)"
+        self.add_argument("--predictor_name", help=words)
+
+    def add_steps(self, steps: int) -> None:
+        """Add -S (default `steps`), --start_distance and --end_distance."""
+        words = f"steps of each sample, made odd (default: {steps})"
+        self.add_argument("-S", "--step", type=int, default=steps, help=words)
+        self.add_argument("--start_distance", type=float, default=-3.0, help="distance of the first step (default: -3)")
+        self.add_argument("--end_distance", type=float, default=3.0, help="distance of the last step (default: 3)")
+
+    def add_output(self, default: str) -> None:
+        """Add --output_dir, None unless given, for which the script takes what `default` says; and --logfile_name."""
+        words = f"folder for everything written (default: {default})"
+        self.add_argument("-o", "--output_dir", type=Path, help=words)
+        self.add_argument("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
+
+
+def require_range(args: argparse.Namespace, least: dict[str, int], most: dict[str, int] | None = None) -> None:
+    """Raise HiganError unless every argument named is as large as `least` says, and as small as `most` says."""
+    for name, limit in least.items():
+        if getattr(args, name) < limit:
+            raise HiganError(f"--{name} is {getattr(args, name)}; expected {limit} or more")
+    for name, limit in (most or {}).items():
+        if getattr(args, name) > limit:
+            raise HiganError(f"--{name} is {getattr(args, name)}; expected {limit} at most")
+
+
+def require_file_names(args: argparse.Namespace, *names: str) -> None:
+    """Raise HiganError unless every argument named is a file name without a folder, and --html_name that of a page."""
+    for name in names:
+        if not getattr(args, name) or Path(getattr(args, name)).name != getattr(args, name):
+            raise HiganError(f"--{name} is {getattr(args, name)!r}; expected a file name without a folder")
+    if Path(args.html_name).suffix not in (".html", ".htm"):
+        raise HiganError(f"--html_name is {args.html_name!r}; expected a name that ends in .html")
