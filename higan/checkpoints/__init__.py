@@ -158,10 +158,11 @@ def infer_settings(family: str, state_dict: dict[str, Tensor]) -> dict[str, Any]
     if sorted(layers) != list(range(2 * blocks - (family == "stylegan2"))) or not 8 <= resolution <= 1024:
         raise CheckpointError(f"a {family} with layers {layers}; expected those of a resolution from 8 to 1024")
     try:
+        if (count := len(state_dict["outputs.0.bias"])) != 3:
+            raise CheckpointError(f"a {family} of {count}-channel images; expected 3: red, green, blue")
         settings: dict[str, Any] = {
             "resolution": resolution,
             "channels": {4 * 2**block: len(state_dict[f"layers.{2 * block}.bias"]) for block in range(blocks)},
-            "image_channels": len(state_dict["outputs.0.bias"]),
         }
         if family == "pggan":
             return settings | {"z_dim": state_dict["layers.0.weight"].shape[1]}

@@ -121,10 +121,10 @@ def convolve(x: Tensor, kernel: Tensor, up: str = "", bias: Tensor | None = None
 class RGB(nn.Module):
     """1x1 convolution with bias to the image: x [N, I, H, W] -> [N, 3, H, W]."""
 
-    def __init__(self, in_channels: int, image_channels: int) -> None:
+    def __init__(self, in_channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(random_weight(image_channels, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.weight = nn.Parameter(random_weight(3, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight / math.sqrt(self.weight.shape[1])

@@ -20,11 +20,18 @@ class PGGAN(nn.Module):
     resolution
         Side R of the images, a power of two from 8 to 1024.
     channels
-        Width at each resolution, {4: C, 8: C, ..., R: C}.
+        Number of channels C at each resolution, {4: C, 8: C, ..., R: C}.
+    z_dim
+        Width of z.
     fused
         Resolutions that the fused form of upsampling leads to (see `layers.conv_kernel`).
     lod
         Number of last blocks left out; their share of the size is made up by repeating pixels.
+
+    Raises
+    ------
+    KeyError
+        `channels` lacks a resolution.
     """
 
     family = "pggan"
@@ -38,7 +45,6 @@ class PGGAN(nn.Module):
         z_dim: int = 512,
         fused: tuple[int, ...] = (),
         lod: int = 0,
-        image_channels: int = 3,
     ) -> None:
         super().__init__()
         self.resolution, self.z_dim, self.lod = resolution, z_dim, lod
@@ -46,13 +52,13 @@ class PGGAN(nn.Module):
         self.largest_activation = max(count * size**2 for size, count in channels.items())
 
         self.layers: Any = nn.ModuleList([Layer(z_dim, channels[4], 4), Layer(channels[4], channels[4], 3)])
-        self.outputs: Any = nn.ModuleList([RGB(channels[4], image_channels)])
+        self.outputs: Any = nn.ModuleList([RGB(channels[4])])
         size = 8
         while size <= resolution:
             before, after = channels[size // 2], channels[size]
             self.layers.append(Layer(before, after, 3, up="fused" if size in fused else "nearest"))
             self.layers.append(Layer(after, after, 3))
-            self.outputs.append(RGB(after, image_channels))
+            self.outputs.append(RGB(after))
             size *= 2
 
     def prepare(self, dtype: torch.dtype) -> None:

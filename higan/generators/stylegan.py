@@ -36,13 +36,25 @@ class StyleGAN(nn.Module):
     resolution
         Side R of the images, a power of two from 8 to 1024; L = 2 log2(R) - 2.
     channels
-        Width at each resolution, {4: C, 8: C, ..., R: C}.
+        Number of channels C at each resolution, {4: C, 8: C, ..., R: C}.
+    z_dim, w_dim
+        Widths of z and w.
     mapping_layers, mapping_dim
-        Depth and hidden width of the mapping network.
+        Depth and hidden width (None: w_dim) of the mapping network.
     fused
         Resolutions that the fused form of upsampling leads to (see `layers.conv_kernel`).
     lod
         Number of last blocks left out; their share of the size is made up by repeating pixels.
+
+    Attributes
+    ----------
+    w_avg
+        Buffer [w_dim]: the average w, towards which `Generator` truncates.
+
+    Raises
+    ------
+    KeyError
+        `channels` lacks a resolution.
     """
 
     family = "stylegan"
@@ -59,7 +71,6 @@ class StyleGAN(nn.Module):
         mapping_dim: int | None = None,
         fused: tuple[int, ...] = (),
         lod: int = 0,
-        image_channels: int = 3,
     ) -> None:
         super().__init__()
         blocks = int(math.log2(resolution)) - 1
@@ -79,7 +90,7 @@ class StyleGAN(nn.Module):
             up = "" if block == 0 else "fused" if size in fused else "nearest"
             self.layers.append(Layer(before if block else 0, after, size, w_dim, up))
             self.layers.append(Layer(after, after, size, w_dim))
-            self.outputs.append(RGB(after, image_channels))
+            self.outputs.append(RGB(after))
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
@@ -117,13 +128,6 @@ class StyleGAN(nn.Module):
     def image(self, state: State) -> Tensor:
         """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
         return state[0]
-
-    def forward(self, wp: Tensor) -> Tensor:
-        """Return images [N, 3, R, R] of wp [N, L, w_dim], with the stored noise."""
-        state = self.initial(wp.shape[0])
-        for index in range(self.num_layers):
-            state = self.layer(index, state, wp[:, index])
-        return self.image(state)
 
 
 class Mapping(nn.Module):

@@ -28,15 +28,27 @@ class StyleGAN2(nn.Module):
     resolution
         Side R of the images, a power of two from 8 to 1024; L = 2 log2(R) - 2.
     channels
-        Width at each resolution, {4: C, 8: C, ..., R: C}.
+        Number of channels C at each resolution, {4: C, 8: C, ..., R: C}.
+    z_dim, w_dim
+        Widths of z and w.
     mapping_layers, mapping_dim, mapping_multiplier
-        Depth, hidden width and learning rate multiplier of the mapping network.
+        Depth, hidden width (None: w_dim) and learning rate multiplier of the mapping network.
     label_dim, embed_dim
-        Number of classes (0 for an unconditional model) and width of their embedding.
+        Number of classes (0 for an unconditional model) and width of their embedding (None: w_dim).
     architecture
         "skip" (sum of upsampled RGB outputs), "resnet" or "orig" (only the last RGB output).
     clamp
         Bound on the absolute value of activations (`conv_clamp` of stylegan2-ada), or None.
+
+    Attributes
+    ----------
+    w_avg
+        Buffer [w_dim]: the average w, towards which `Generator` truncates.
+
+    Raises
+    ------
+    KeyError
+        `channels` lacks a resolution.
     """
 
     family = "stylegan2"
@@ -53,7 +65,6 @@ class StyleGAN2(nn.Module):
         label_dim: int = 0,
         architecture: str = "skip",
         clamp: float | None = None,
-        image_channels: int = 3,
         embed_dim: int | None = None,
         mapping_multiplier: float = 0.01,
     ) -> None:
@@ -80,7 +91,7 @@ class StyleGAN2(nn.Module):
             if architecture == "resnet":
                 self.skips.append(Skip(before, after))
         for block in range(blocks) if architecture == "skip" else [blocks - 1]:
-            self.outputs.append(ToRGB(w_dim, channels[4 * 2**block], image_channels, clamp))
+            self.outputs.append(ToRGB(w_dim, channels[4 * 2**block], clamp))
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
@@ -234,10 +245,10 @@ class ModulatedConv(nn.Module):
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to the image, not demodulated: x [N, I, H, W], code [N, w_dim] -> [N, 3, H, W]."""
 
-    def __init__(self, w_dim: int, in_channels: int, image_channels: int, clamp: float | None) -> None:
+    def __init__(self, w_dim: int, in_channels: int, clamp: float | None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(random_weight(image_channels, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.weight = nn.Parameter(random_weight(3, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
         self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
         self.clamp = clamp
 

@@ -310,6 +310,10 @@ def test_wrong_settings(tmp_path: Path) -> None:
     write_checkpoint(path, "stylegan2", tiny().state_dict(), {"architecture": "cubist"})
     with pytest.raises(CheckpointError, match="cubist"):
         load_generator(path)
+    grey = {name: value[:1] if value.shape[:1] == (3,) else value for name, value in tiny().state_dict().items()}
+    write_checkpoint(path, "stylegan2", grey, {})
+    with pytest.raises(CheckpointError, match="1-channel images"):
+        load_generator(path)
     write_checkpoint(path, "stylegan2", tiny().state_dict(), {})
     with pytest.raises(HiganError, match="fp16 needs a CUDA device"):
         load_generator(path, device="cpu", precision="fp16")
