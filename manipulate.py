@@ -142,7 +142,7 @@ def make_views(args: argparse.Namespace) -> Views:
 def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Tensor]) -> Iterable[Edited]:
     """Return what is asked for: one edit per boundary, all of them in one, an interpolation, or mixed styles."""
     from higan import manipulation
-    from higan.boundaries import read_boundary_list
+    from higan.boundary_lists import read_boundary_list
     from higan.editing import spaced_distances
 
     if args.interpolate:

@@ -60,7 +60,7 @@ def main() -> None:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 
     from higan import rescoring_files
-    from higan.boundaries import read_boundary_list
+    from higan.boundary_lists import read_boundary_list
     from higan.devices import keep_freed_memory
     from higan.folders import output_folder
     from higan.generators import load_generator

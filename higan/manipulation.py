@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.boundaries import Boundary, BoundaryEntry, condition, read_boundary
+from higan.boundaries import Boundary, condition, read_boundary
+from higan.boundary_lists import BoundaryEntry
 from higan.editing import choose_layers, combine, interpolate, mix_styles, move_codes, scaled_distances
 from higan.errors import HiganError
 from higan.layer_sets import format_layers, parse_layers

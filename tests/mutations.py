@@ -25,7 +25,8 @@ LINKED = ("models", "boundaries")
 PYTEST_FAILED = 1
 SECONDS = 300
 
-EDITING, RESCORING, TRAINING = "higan/editing.py", "higan/rescoring.py", "higan/boundary_training.py"
+EDITING, TRAINING = "higan/editing.py", "higan/boundary_training.py"
+MEASURING, RESCORING = "higan/measuring.py", "higan/rescoring.py"
 GENERATOR, LAYERS = "higan/generators/generator.py", "higan/generators/layers.py"
 STYLEGAN, STYLEGAN2 = "higan/generators/stylegan.py", "higan/generators/stylegan2.py"
 GOLDEN = "tests/generators/test_golden_generators.py::test_paper_networks"
@@ -202,21 +203,21 @@ MUTATIONS = [
     ),
     Mutation(
         "delta without the clamp",
-        RESCORING,
+        MEASURING,
         "clamped = np.maximum(rise, 0)",
         "clamped = rise",
         REFERENCE_SCORES,
     ),
     Mutation(
         "the w boundary that is re-scored is not scaled by psi",
-        RESCORING,
+        MEASURING,
         "direction = generator.psi().double()[:, None] * direction",
         "direction = torch.ones(generator.num_layers, 1) * direction",
         REFERENCE_SCORES,
     ),
     Mutation(
         "re-scoring moves the layers above as well",
-        RESCORING,
+        MEASURING,
         " codes[:, layer] += step[layer]",
         " codes[:, layer:] += step[layer:]",
         "tests/test_rescoring.py::test_scores_are_those_of_a_full_synthesis",

@@ -18,13 +18,12 @@ from higan.boundaries import (
     check_name,
     condition,
     find_name,
-    parse_boundary_list,
     read_boundary,
-    read_boundary_list,
     read_scores,
     take_rows,
     write_boundary,
 )
+from higan.boundary_lists import parse_boundary_list, read_boundary_list
 from higan.errors import HiganError
 
 EDITOR, EDITOR_ARRAYS = read_case("editor")
