@@ -104,7 +104,8 @@ def read_boundary(path: str | Path, space: str | None = None, name: str | None =
 def write_boundary(boundary: Boundary, folder: str | Path, file_name: str | None = None) -> Path:
     """Write `NAME_boundary.npy` (float32) and `NAME_boundary.json` into `folder`; return the first's path.
 
-    `file_name` replaces the first's name. Each file is whole or not there; the folder is made if need be.
+    `file_name` replaces the first's name. Each file is whole or not there; the folder is made if need be. Raises
+    HiganError if a file cannot be written or cannot be called after the boundary.
     """
     path = Path(folder) / (file_name or f"{check_name(boundary.name)}_boundary.npy")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,6 +320,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def scores_of_dictionary(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the scores by name, float [N] each, of what `read_pickled` returned; raise HiganError if it has none."""
     table, index = content.get("score"), content.get("name_to_idx")
     if isinstance(table, np.ndarray) and table.ndim == 2 and isinstance(index, Mapping):
         if not all(type(column) is int and 0 <= column < table.shape[1] for column in index.values()):

@@ -101,6 +101,7 @@ def parse_boundary_list(text: str, origin: str = "boundary list") -> list[ListLi
 
 
 def parse_list_line(line: str, origin: str, number: int) -> ListLine:
+    """Return what a line says; raise HiganError, which begins with `origin`, if it is malformed."""
     if len(line) > LINE_LENGTH:
         raise HiganError(f"{origin}: a line of {len(line)} characters; expected `(name, space): path`")
     options: dict[str, str] = {}

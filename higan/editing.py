@@ -77,7 +77,10 @@ def manipulate(
 
 
 def combine(codes: Codes, moved: Sequence[Codes]) -> Codes:
-    """Return the joint edit of several: codes [N, ...] plus the sum of the displacements of each moved [N, S, ...]."""
+    """Return the joint edit of several: codes [N, ...] plus the sum of the displacements of each moved [N, S, ...].
+
+    Raises HiganError if the shapes of the moved differ.
+    """
     origin = codes[:, None]
     total = moved[0]
     for other in moved[1:]:
@@ -88,7 +91,10 @@ def combine(codes: Codes, moved: Sequence[Codes]) -> Codes:
 
 
 def interpolate(start: Codes, end: Codes, steps: int = 5) -> Codes:
-    """Return codes on the straight lines from `start` to `end`, both [N, ...], ends included: [N, steps, ...]."""
+    """Return codes on the straight lines from `start` to `end`, both [N, ...], ends included: [N, steps, ...].
+
+    Raises HiganError for ends of two shapes, and for fewer than 2 steps.
+    """
     if start.ndim < 2 or start.shape != end.shape:
         raise HiganError(
             f"codes to interpolate must have one shape [N, ...], found {tuple(start.shape)} and {tuple(end.shape)}"
@@ -115,6 +121,11 @@ def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] |
     -------
     Codes
         [A, B, L, D]. Karras et al. 2019, section 3.1.
+
+    Raises
+    ------
+    HiganError
+        Codes that are not layer-wise or do not fit each other, unknown layers.
     """
     styles, contents = torch.as_tensor(style), torch.as_tensor(content)
     if styles.ndim == 2 and contents.ndim == 3:
@@ -134,7 +145,10 @@ def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] |
 
 
 def spaced_distances(start: float, end: float, steps: int) -> NDArray[np.float64]:
-    """Return `steps` distances from `start` to `end`, evenly spaced; an even number of steps is raised by one."""
+    """Return `steps` distances from `start` to `end`, evenly spaced; an even number of steps is raised by one.
+
+    Raises HiganError for steps or distances out of range.
+    """
     if steps < 1:
         raise HiganError(f"the number of steps is {steps}; expected at least 1")
     if steps > MOST_STEPS:
@@ -147,7 +161,7 @@ def spaced_distances(start: float, end: float, steps: int) -> NDArray[np.float64
 
 
 def scaled_distances(distances: NDArray[np.float64], end: float) -> NDArray[np.float64]:
-    """Return `distances` in proportion, so that the last one is `end`."""
+    """Return `distances` [S] in proportion, so that the last one is `end`; raise HiganError if it is 0."""
     if distances[-1] == 0:
         raise HiganError(f"a list asks for the distance {end:g} at the last step; give an --end_distance other than 0")
     return distances * (end / distances[-1])
@@ -198,7 +212,8 @@ def choose_layers(
 ) -> tuple[list[int], str]:
     """Return the layers to move and, in words, who chose them.
 
-    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), those `otherwise`.
+    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), those `otherwise`
+    (either as in `parse_layers`), all. Raises HiganError for layers that the model does not have.
     """
     if asked:
         return parse_layers(asked, num_layers), "asked for"
@@ -228,6 +243,11 @@ def move_codes(
         Layers to move, in w+; None moves the code as a whole, in the boundary's own space.
     keep_pace
         Scale the step of a w boundary at each layer by the truncation there, as the codes are.
+
+    Raises
+    ------
+    HiganError
+        The model or the codes lack the space, or it has no layers; and as `manipulate`.
     """
     space = boundary.space if layers is None else "wp"
     if layers is not None and boundary.space == "z":
@@ -250,6 +270,13 @@ def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> 
 
     `codes` is [N, S, D], or [N, S, L, D] in the space "wp". The layers before the first one at which the codes of a
     batch differ are computed once per sample, not once per step.
+
+    Raises
+    ------
+    NotFiniteError
+        A picture holds NaN or infinity.
+    HiganError
+        Codes do not fit the model, or memory does not suffice for one sample.
     """
     start = 0
     while start < len(codes):

@@ -53,7 +53,7 @@ def format_layers(layers: Sequence[int]) -> str:
 
 
 def group_layers(name: str, num_layers: int) -> list[int]:
-    """Return the layers of the group `name` ("bottom", "lower", "upper" or "top") of a model of `num_layers`."""
+    """Return the layers of the group `name`, one of `GROUPS`, of a model of `num_layers`; HiganError if it has none."""
     first, last = (round(seventh * num_layers / 7) for seventh in GROUPS[name])
     if first == last:
         raise HiganError(f"a model of {num_layers} layers has no {name} layers; give their numbers instead")

@@ -159,7 +159,7 @@ def along_boundaries(
 
 
 def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move) -> Edited:
-    """Move samples, given by space as `draw_codes` returns them, along one boundary."""
+    """Move samples, given by space as `draw_codes` returns them, along one boundary; errors as `move_codes`."""
     boundary, layers = move.boundary, move.layers
     moved, space = move_codes(generator, codes, boundary, move.distances, layers, move.keep_pace)
     where = "as a whole" if layers is None else f"at layers {format_layers(layers)}"
@@ -183,7 +183,10 @@ def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move
 
 
 def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[Edited]) -> Edited:
-    """Apply several edits at once: the displacements of the codes add up."""
+    """Apply several edits at once: the displacements of the codes add up.
+
+    Raises HiganError for edits of several spaces, or of several numbers of steps.
+    """
     if len({edit.space for edit in edits}) != 1:
         found = ", ".join(f"{edit.title} in {edit.space}" for edit in edits)
         raise HiganError(f"edits of several spaces cannot be combined, found {found}; take boundaries of one space")
@@ -209,7 +212,7 @@ def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[E
 
 
 def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: str, steps: int) -> Edited:
-    """Go from each sample to the next on a straight line in `space`."""
+    """Go from each sample to the next on a straight line in `space`; HiganError for a single sample or step."""
     ends = codes[space]
     if len(ends) < 2:
         raise HiganError("an interpolation needs at least 2 samples, found 1; give a larger --num")
@@ -228,7 +231,10 @@ def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: st
 
 
 def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers: str) -> Edited:
-    """Give every sample the `layers` of every other: a row per sample, itself first, then a step per style."""
+    """Give every sample the `layers` of every other: a row per sample, itself first, then a step per style.
+
+    Raises HiganError if the model has no layers, or not these (as in `parse_layers`).
+    """
     if "wp" not in codes:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers, so no styles to mix")
     contents = codes["wp"]

@@ -75,9 +75,8 @@ class Rescoring:
         control.
     control_delta, control_signed
         [R, C, K]: the same two means for R random unit directions; R is 0 without a control.
-    control_mean, control_high
-        [C, K]: mean of `control_delta`, and the most that a random direction reaches (see `control_limit`); NaN
-        without a control.
+    control_high
+        [C, K]: the most that a random direction reaches (see `control_limit`); NaN without a control.
     control_image_change
         [R, C]
     hierarchy
@@ -121,7 +120,6 @@ class Rescoring:
     verified: tuple[tuple[int, ...], ...]
     control_delta: np.ndarray
     control_signed: np.ndarray
-    control_mean: np.ndarray
     control_high: np.ndarray
     control_image_change: np.ndarray
     hierarchy: Hierarchy | None
@@ -241,7 +239,6 @@ def rescore(
         ),
         control_delta=control_delta.astype(np.float32),
         control_signed=control_signed.astype(np.float32),
-        control_mean=(control_delta.mean(axis=0) if controls else control_high).astype(np.float32),
         control_high=control_high.astype(np.float32),
         control_image_change=(tally.control_change / num).astype(np.float32),
         hierarchy=find_hierarchy(np.tensordot(weights, np.stack(own_delta, axis=1), axes=1), boundary_levels)

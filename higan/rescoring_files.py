@@ -19,7 +19,8 @@ from higan.rescoring import Rescoring
 def write_rescoring(rescoring: Rescoring, folder: Path) -> None:
     """Write `{name}_{space}_scores.npy` (float32 [N, 2 + L]), the tables as `rescore_*.npy`, rescore.csv and .json.
 
-    The .json says what made the others: an earlier one goes first, the new one comes last.
+    The .json says what made the others: an earlier one goes first, the new one comes last. Raises HiganError if one of
+    them cannot be written.
     """
     (folder / "rescore.json").unlink(missing_ok=True)
     for name, space, scores in zip(rescoring.names, rescoring.spaces, rescoring.scores, strict=True):
@@ -33,7 +34,8 @@ def write_rescoring(rescoring: Rescoring, folder: Path) -> None:
 def write_layers(rescoring: Rescoring, boundaries: Sequence[Boundary]) -> list[Path]:
     """Store the verified layers in each boundary's JSON, with the numbers they rest on; return the files written.
 
-    A boundary without verified layers loses those of an earlier re-scoring, and gains none.
+    A boundary without verified layers loses those of an earlier re-scoring, and gains none. Raises HiganError if one of
+    them cannot be written.
     """
     written = []
     for index, boundary in enumerate(boundaries):

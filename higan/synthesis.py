@@ -45,6 +45,11 @@ class Synthesis:
         Samples at a time, rounded up to a multiple of `GROUP`; 0: as the device's memory allows.
     images, styles, wp
         Write the images, the style of every layer, wp (which follows from w).
+
+    Raises
+    ------
+    HiganError
+        The model lacks the space, styles or w+, codes of the space cannot be drawn, or the file holds none.
     """
 
     def __init__(
@@ -116,7 +121,7 @@ class Synthesis:
         return results
 
     def pictures(self, num: int) -> Iterator[np.ndarray]:
-        """Yield the images of the first `num` samples, uint8 [H, W, 3]."""
+        """Yield the images of the first `num` samples, uint8 [H, W, 3]; raise NotFiniteError if one is not finite."""
         for start in range(0, num, self.generator.batch_size):
             codes = self.entry(self.codes(start, min(start + self.generator.batch_size, num)))
             try:

@@ -50,7 +50,7 @@ class Mosaic:
     viz_size: int = 0
 
     def shape(self, num: int) -> tuple[int, int]:
-        """Return rows and columns for `num` pictures; the last row may stay open."""
+        """Return rows and columns for `num` pictures; the last row may stay open; HiganError if they hold fewer."""
         if self.row and self.col:
             if self.row * self.col < num:
                 raise HiganError(f"--row {self.row} times --col {self.col} does not hold {num} samples; give one")
@@ -61,7 +61,7 @@ class Mosaic:
         return math.ceil(num / columns), columns
 
     def frame(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return one frame, uint8 [H, W, 3], of pictures [h, w, 3]."""
+        """Return one frame, uint8 [H, W, 3], of pictures [h, w, 3]; raise HiganError if it is too large for a video."""
         height, width = pictures[0].shape[:2]
         if self.viz_size:
             height, width = self.viz_size, max(1, round(width * self.viz_size / height))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
 from torch import Tensor
 
 from higan.boundaries import Boundary
@@ -19,7 +19,6 @@ from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2
 from higan.predictors import Predictor
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTINGS: dict[str, Any] = {"resolution": 8, "channels": {4: 8, 8: 8}, "z_dim": 32, "w_dim": 64, "mapping_layers": 2}
 NAMES = ["brightness", "red", "warmth"]
 LEVELS = {"brightness": "attribute", "warmth": "color"}
@@ -61,14 +60,10 @@ def write_model(path: Path) -> Path:
 
 def run(script: str, *arguments: object) -> int:
     """Run a script of the project's folder with a command line and return its exit code."""
-    spec = importlib.util.spec_from_file_location(script, ROOT / f"{script}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         try:
-            run_script(module.main)
+            run_script(load_script(script).main)
         except SystemExit as exit:
             return int(exit.code or 0)
     return 0

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
+from synthesis_helpers import SETTINGS
 
 from higan.checkpoints import write_checkpoint
 from higan.errors import run_script
 from higan.generators.stylegan2 import StyleGAN2
 
-ROOT = Path(__file__).resolve().parents[1]
-SETTINGS: dict[str, Any] = {
-    "resolution": 16,
-    "channels": {4: 8, 8: 8, 16: 8},
-    "z_dim": 16,
-    "w_dim": 16,
-    "mapping_layers": 2,
-}
 LAYERS = 6
 
 
@@ -64,16 +55,6 @@ def write_workplace(folder: Path) -> Path:
         "".join(line.format(name, space, "") for name, space in (("lights", "w"), ("deep", "z"), ("view", "wp")))
     )
     return folder
-
-
-def load_script(name: str) -> ModuleType:
-    """Import one of the scripts as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -61,7 +61,6 @@ def make_rescoring(
         verified=((0, 1), (), (2,), ()) if layers else ((),) * count,
         control_delta=np.full((control, columns, outputs), 0.1, np.float32),
         control_signed=np.zeros((control, columns, outputs), np.float32),
-        control_mean=np.full((columns, outputs), 0.1 if control else np.nan, np.float32),
         control_high=np.full((columns, outputs), 0.2 if control else np.nan, np.float32),
         control_image_change=np.ones((control, columns), np.float32),
         hierarchy=hierarchy(count) if layers else None,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import multiprocessing
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
+from scripts import load_script
 
 from higan.checkpoints import write_checkpoint
 from higan.generators.stylegan2 import StyleGAN2
 
-ROOT = Path(__file__).parents[1]
 SETTINGS: dict[str, Any] = {
     "resolution": 16,
     "channels": {4: 8, 8: 8, 16: 8},
@@ -52,16 +50,6 @@ def make_predictor(device: torch.device) -> OwnPredictor:
     return OwnPredictor()
 
 
-def load_script() -> ModuleType:
-    """Import synthesize.py from the project's folder."""
-    spec = importlib.util.spec_from_file_location("synthesize_script", ROOT / "synthesize.py")
-    if spec is None or spec.loader is None:
-        raise ImportError("synthesize.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(*arguments: object) -> int:
     """Run synthesize.py with `arguments` in this process and return its exit status."""
     from higan.errors import run_script
@@ -69,7 +57,7 @@ def run(*arguments: object) -> int:
     before = sys.argv
     sys.argv = ["synthesize.py", *map(str, arguments)]
     try:
-        run_script(load_script().main)
+        run_script(load_script("synthesize").main)
     except SystemExit as error:
         return int(error.code or 0)
     finally:

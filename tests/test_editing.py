@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from editing_helpers import LAYERS, SETTINGS, direction
+from editing_helpers import LAYERS, direction
 from hypothesis import given
 from hypothesis import strategies as st
+from synthesis_helpers import SETTINGS
 
 from higan import editing
 from higan.boundaries import Boundary

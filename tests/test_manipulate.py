@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from editing_helpers import LAYERS, ROOT, SETTINGS, direction, run, write_workplace
+from editing_helpers import LAYERS, direction, run, write_workplace
 from PIL import Image
+from scripts import ROOT
+from synthesis_helpers import SETTINGS
 
 from higan.checkpoints import write_checkpoint
 from higan.generators.pggan import PGGAN

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from synthesis_helpers import NAMES, ROOT, SETTINGS, digests, run, start, write_tiny_model
+from scripts import ROOT
+from synthesis_helpers import NAMES, SETTINGS, digests, run, start, write_tiny_model
 
 from higan import load_generator
 from higan.checkpoints import write_checkpoint

@@ -196,6 +196,7 @@ def describe(value: Any) -> str:
 
 
 def listing(names: set[str], count: int = 4) -> str:
+    """Return the first `count` of the names, in order, as text."""
     return ", ".join(name[:60] for name in sorted(names)[:count]) + (", ..." if len(names) > count else "")
 
 

@@ -16,6 +16,7 @@ from higan.options import ArgumentParser
 
 
 def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
     parser = ArgumentParser(__doc__, "python -m higan.checkpoints")
     parser.add_argument("file", type=Path, metavar="FILE", help="weight file of any supported format")
     parser.add_argument("--convert", type=Path, metavar="OUT.pth", help="write the weights in the project's own format")
@@ -23,6 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Print what the file holds, and convert it if asked."""
     args = parse_args()
     from higan.checkpoints import write_checkpoint
     from higan.generators import read_network

@@ -15,6 +15,7 @@ from higan.errors import CheckpointError
 
 
 def dictionary(_: Unpickler, items: Any = ()) -> dict[Any, Any]:
+    """A dictionary of pairs."""
     pairs = list(items)
     if not all(type(pair) in (list, tuple) and len(pair) == 2 and type(pair[0]) in (str, int) for pair in pairs):
         raise Damaged("a dictionary is made of something else than pairs whose keys are texts or numbers")
@@ -22,6 +23,7 @@ def dictionary(_: Unpickler, items: Any = ()) -> dict[Any, Any]:
 
 
 def make_set(_: Unpickler, items: Any = ()) -> set[Any]:
+    """A set of texts and numbers."""
     values = list(items)
     if not all(type(value) in (str, int) for value in values):
         raise Damaged("a set is made of something else than texts and numbers")
@@ -49,6 +51,7 @@ def reconstruct_object(_: Unpickler, kind: Marker, base: Any, state: Any) -> Rec
 
 
 def numpy_dtype(_: Unpickler, code: str, *__: Any) -> Dtype:
+    """The type of an array of numbers."""
     code = code.lstrip("<|=") if type(code) is str else ""
     if code not in DTYPES or code == "bf16":
         raise CheckpointError(f"an array of type {code[:20]!r}; expected plain numbers")
@@ -56,22 +59,27 @@ def numpy_dtype(_: Unpickler, code: str, *__: Any) -> Dtype:
 
 
 def numpy_object_dtype(unpickler: Unpickler, code: str, *rest: Any) -> Dtype:
+    """The type of an array of numbers, or of one of objects."""
     return Dtype("O") if code in ("O", "O8", "|O") else numpy_dtype(unpickler, code, *rest)
 
 
 def empty_array(_: Unpickler, *__: Any) -> StoredTensor:
+    """An array before its state is set."""
     return StoredTensor(Storage("f4", 0), 0, (0,), (1,))
 
 
 def numpy_scalar(_: Unpickler, dtype: Dtype, data: memoryview) -> StoredTensor:
+    """A number of numpy's, as an array of shape ()."""
     return array((), dtype, data, False)
 
 
 def numpy_buffer(_: Unpickler, data: memoryview, dtype: Dtype, shape: tuple[int, ...], order: str) -> StoredTensor:
+    """An array with its values, as protocol 5 writes it."""
     return array(shape, dtype, data, order == "F")
 
 
 def rebuild_tensor(_: Unpickler, storage: Storage, offset: int, shape: Any, stride: Any, *__: Any) -> StoredTensor:
+    """A tensor, once it is sure that it lies within its storage."""
     shape, stride = dimensions(shape), dimensions(stride)
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0 or len(shape) != len(stride):
         raise Damaged("a tensor is not made of a storage, an offset, a shape and strides")
@@ -83,6 +91,7 @@ def rebuild_tensor(_: Unpickler, storage: Storage, offset: int, shape: Any, stri
 
 
 def rebuild_parameter(_: Unpickler, tensor: StoredTensor, *__: Any) -> StoredTensor:
+    """A parameter: its tensor."""
     if not isinstance(tensor, StoredTensor):
         raise Damaged("a parameter is not made of a tensor")
     return tensor

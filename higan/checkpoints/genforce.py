@@ -101,6 +101,7 @@ def rename(family: str, name: str) -> tuple[str, str]:
 
 
 def apply_rule(tensor: Tensor, rule: str) -> Tensor:
+    """Return a tensor as the network has it, by the `rule` of its name; raise CheckpointError if it does not fit."""
     if rule == "plus one":
         return tensor + 1
     if rule in ("fused", "transposed"):  # [k, k, I, O] -> [O, I, k, k]

@@ -42,11 +42,13 @@ class Limits:
         self.bytes = 2 * size + 2**16
 
     def opcode(self) -> None:
+        """Count one operation."""
         self.opcodes -= 1
         if self.opcodes < 0:
             raise CheckpointError(f"more than {MAX_OPCODES} pickle operations; no weight file needs so many")
 
     def allocate(self, count: int) -> None:
+        """Count `count` bytes of memory."""
         self.bytes -= count
         if self.bytes < 0:
             raise CheckpointError("its objects would take more memory than the file's size allows")
@@ -99,23 +101,28 @@ class Unpickler:
     # bytes
 
     def take(self, count: int) -> memoryview:
+        """Return the next `count` bytes, as they lie in the file."""
         start, self.position = self.position, self.position + count
         if count < 0 or self.position > len(self.data):
             raise Damaged(f"the file ends too early: {count} bytes wanted at byte {start} of {len(self.data)}")
         return self.data[start : self.position]
 
     def byte(self) -> int:
+        """Return the next byte."""
         return self.take(1)[0]
 
     def number(self, layout: str) -> Any:
+        """Return the number that comes next, in a `layout` of struct."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def text(self, count: int, encoding: str = "utf-8") -> str:
+        """Return the next `count` bytes as text."""
         if count > MAX_TEXT:
             raise Damaged(f"a text of {count} bytes; no weight file needs one")
         return str(self.take(count), encoding)
 
     def line(self) -> str:
+        """Return the text up to the next line break, which ends it."""
         end = bytes(self.data[self.position : self.position + 256]).find(b"\n")
         if end < 0:
             raise Damaged("the name of a global does not end")
@@ -126,19 +133,23 @@ class Unpickler:
     # stack
 
     def push(self, value: Any) -> None:
+        """Put a value on the stack."""
         self.stack.append(value)
 
     def pop(self) -> Any:
+        """Take the last value since the mark off the stack."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
             raise Damaged("a pickle operation finds nothing on its stack")
         return self.stack.pop()
 
     def top(self) -> Any:
+        """Return the last value since the mark."""
         value = self.pop()
         self.stack.append(value)
         return value
 
     def since_mark(self) -> list[Any]:
+        """Take all values since the mark, and the mark, off the stack."""
         if not self.marks:
             raise Damaged("a pickle operation finds no mark on its stack")
         start = self.marks.pop()
@@ -147,6 +158,7 @@ class Unpickler:
         return values
 
     def recall(self, index: int) -> None:
+        """Put a remembered value on the stack."""
         if index not in self.memo:
             raise Damaged(f"the pickle refers to object {index}, which is not there")
         self.push(self.memo[index])
@@ -154,27 +166,33 @@ class Unpickler:
     # compound operations
 
     def mark(self) -> None:
+        """Mark the end of the stack."""
         self.marks.append(len(self.stack))
 
     def put(self, index: int) -> None:
+        """Remember the last value."""
         self.memo[index] = self.top()
 
     def make_tuple(self, count: int) -> None:
+        """Put the last `count` values together."""
         self.push(tuple(reversed([self.pop() for _ in range(count)])))
 
     def append(self, values: list[Any]) -> None:
+        """Add values to a list."""
         target = self.top()
         if type(target) is not list:
             raise Damaged(f"items are appended to a {type(target).__name__}")
         target.extend(values)
 
     def add(self, values: list[Any]) -> None:
+        """Add values to a set."""
         target = self.top()
         if type(target) is not set or not all(type(value) in (str, int) for value in values):
             raise Damaged("a set is made of something else than texts and numbers")
         target.update(values)
 
     def set_items(self, values: list[Any]) -> None:
+        """Add keys and values, in turns, to a dictionary."""
         target = self.top()
         keys = values[::2]
         if type(target) is not dict or len(values) % 2 or not all(type(key) in (str, int) for key in keys):
@@ -182,6 +200,7 @@ class Unpickler:
         target.update(zip(keys, values[1::2], strict=True))
 
     def find(self, module: Any, name: Any) -> None:
+        """Put what a global stands for on the stack; raise CheckpointError if it is not in the table."""
         if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.table:
             raise CheckpointError(
                 f"the pickle asks for {str(module)[:80]}.{str(name)[:80]}, which no weights of a PGGAN, StyleGAN or "
@@ -190,10 +209,12 @@ class Unpickler:
         self.push(Marker(f"{module}.{name}", self.table[module, name]))
 
     def stack_global(self) -> None:
+        """Put the global whose module and name are on the stack there."""
         name = self.pop()
         self.find(self.pop(), name)
 
     def reduce(self) -> None:
+        """Call what a global stands for."""
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Marker) or function.build is None or type(arguments) is not tuple:
             raise Damaged("the pickle calls something that is no function, or without arguments")
@@ -203,12 +224,14 @@ class Unpickler:
             raise Damaged(f"the pickle calls {function.name} with arguments that do not fit ({error})") from None
 
     def new_object(self) -> None:
+        """Make an object of an allowed class, without arguments."""
         arguments, kind = self.pop(), self.pop()
         if not isinstance(kind, Marker) or kind.name not in CLASSES or arguments != ():
             raise Damaged("the pickle makes an object of something that is no class, or with arguments")
         self.push({} if kind.name in DICTIONARIES else Record(kind.name))
 
     def build(self) -> None:
+        """Set the state of an object, a type or an array."""
         state, target = self.pop(), self.top()
         if isinstance(target, Record) and type(state) is dict:
             target.state = state
@@ -226,6 +249,7 @@ class Unpickler:
             raise Damaged("the pickle sets the state of something that has none")
 
     def persistent_id(self) -> None:
+        """Put the object of a persistent id on the stack."""
         if self.persistent is None:
             raise Damaged("the pickle refers to something outside of it")
         self.push(self.persistent(self.pop()))

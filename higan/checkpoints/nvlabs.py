@@ -68,6 +68,7 @@ def collect(network: Record) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
 
 
 def fields(module: Record, name: str) -> dict[str, Any]:
+    """Return the dictionary `name` of a module, {} if it has none; raise CheckpointError if it is something else."""
     values = module.state.get(name) or {}
     if type(values) is not dict:
         raise CheckpointError(f"a network whose {name} is no dictionary")
@@ -114,6 +115,7 @@ def convert(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[
 
 
 def rename(name: str) -> tuple[str, str]:
+    """Return a tensor's name in the network's layout and what to do with it; raise CheckpointError if it is unknown."""
     for pattern, target, rule in RULES:
         if match := re.fullmatch(pattern, name):
             parts: dict[str, Any] = match.groupdict()
@@ -127,6 +129,7 @@ def rename(name: str) -> tuple[str, str]:
 
 
 def apply_rule(tensor: Tensor, rule: str) -> Tensor:
+    """Return a tensor as the network has it, by the `rule` of its name."""
     if rule == "conv up" and tensor.ndim == 4:  # stored mirrored
         return tensor.flip(2, 3)
     if rule == "const":

@@ -169,6 +169,7 @@ def rename(family: str, name: str, blocks: int) -> tuple[str, str, dict[str, str
 
 
 def apply_rule(tensor: Tensor, rule: str) -> Tensor:
+    """Return a tensor as the network has it, by the `rule` of its name; raise CheckpointError if it does not fit."""
     dimensions = {"dense": 2, "first": 2, "conv": 4, "fused": 4}.get(rule, tensor.ndim)
     if tensor.ndim != dimensions:
         raise CheckpointError(f"a variable of shape {list(tensor.shape)}; expected {dimensions} dimensions")

@@ -12,6 +12,7 @@ from higan.options import ArgumentParser
 
 
 def main() -> None:
+    """Print a line per model."""
     ArgumentParser(__doc__, "python -m higan.generators").parse_args()
     from higan.generators.zoo import find_file, folders, read_zoo
 

@@ -66,6 +66,12 @@ class Generator:
         Digest of the weight file, "" if there is none.
     predictor
         Name of the predictor that fits the model's images, "" if none is known.
+
+    Raises
+    ------
+    HiganError
+        Noise, truncation or class is none that the model can have; of a method, also codes of another shape, or a space
+        that the model lacks.
     """
 
     def __init__(

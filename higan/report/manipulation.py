@@ -92,7 +92,6 @@ def write_manipulation_page(
         ],
         headings=headings,
         origin=origin,
-        start=origin,
         caption=f"Every sample at {len(headings)} steps, from {headings[0].spoken} to {headings[-1].spoken}.",
         stem=stem or Path(path).stem,
         height=height,

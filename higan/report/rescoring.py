@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higan.layer_sets import format_layers
+from higan.predictors.predictor import LEVELS
 from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class Bar:
 
     name: str
     level: str
-    space: str
     text: str
     value: float
     relative: float
@@ -115,7 +115,6 @@ def _bars(rescoring: Rescoring) -> list[Bar]:
         Bar(
             name=rescoring.names[index],
             level=rescoring.boundary_levels[index],
-            space=rescoring.spaces[index],
             text=_number(value[index]),
             value=_sortable(value[index]),
             relative=_sortable(value[index] / spread[index]),
@@ -290,8 +289,7 @@ def _plain(value: Any) -> str:
 
 
 def _level_order(level: str) -> int:
-    order = ("layout", "object", "attribute", "color")
-    return order.index(level) if level in order else len(order)
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS)
 
 
 def _interval(estimate: Estimate, index: int) -> str:

@@ -77,7 +77,7 @@
       let held = false, visible = false;
 
       slider.setAttribute("aria-label", `${name}: step`);
-      slider.value = table.dataset.start;
+      slider.value = table.dataset.origin;
       one(".change", parts).textContent = `Δ ${Number(row.dataset.change).toFixed(1)}`;
       [[star, "star"], [hold, `hold for ${headings[origin].label}`], [one(".save-picture", parts), "save this picture"], [one(".save-row", parts), "save the row"]]
         .forEach(([button, what]) => button.setAttribute("aria-label", `${name}: ${what}`));
