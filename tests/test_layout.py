@@ -1,0 +1,59 @@
+"""What the README says of the layout: imports run one way, and the help of a script costs nothing."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from scripts import ROOT
+
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "higan").rglob("*.py")
+}
+BELOW = ("checkpoints", "generators", "predictors", "boundaries", "rescoring")  # each knows only those before it
+
+
+def imported(module: str) -> set[str]:
+    """Return the modules of higan that a module imports, now or in a function, but for what only types need."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                yield from {node.module, f"{node.module}.{alias.name}"} & FILES.keys()
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child)
+
+    packages = {module.rsplit(".", parts)[0] for parts in range(1, module.count(".") + 1)}
+    return set(visit(ast.parse(FILES[module].read_text(encoding="utf-8")))) - packages - {"higan", module}
+
+
+def test_imports_run_one_way() -> None:
+    graph = {module: imported(module) for module in FILES}
+    assert len(graph) > 40 and graph["higan.runs"] >= {"higan.files", "higan.folders"}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_what_is_below_knows_nothing_of_what_is_above(name: str) -> None:
+    above = tuple(f"higan.{other}" for other in BELOW[BELOW.index(name) + 1 :])
+    for module in FILES:
+        if module.startswith(f"higan.{name}") and not module.endswith("__main__"):
+            assert not [other for other in imported(module) if other.startswith(above)], module
+
+
+@pytest.mark.parametrize("name", ["synthesize", "train_boundary", "rescore", "manipulate", "simple_manipulate"])
+def test_help_needs_neither_torch_nor_numpy(name: str) -> None:
+    code = (
+        "import runpy, sys; sys.modules |= {'torch': None, 'numpy': None}; sys.argv = ['x', '--help']; "
+        f"runpy.run_path({str(ROOT / name) + '.py'!r}, run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"python {name}.py" in result.stdout
