@@ -66,7 +66,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
-    """Write an array of numbers, any shape, as a plain .npy file; errors as `write_atomic`."""
+    """Write an array, of one dimension or more, as a plain .npy file; errors as `write_atomic`."""
     content = io.BytesIO()
     np.save(content, np.ascontiguousarray(array), allow_pickle=False)
     write_atomic(path, content.getvalue())
