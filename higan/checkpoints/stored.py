@@ -14,18 +14,7 @@ from torch import Tensor
 from higan.errors import CheckpointError
 
 # numbers as files hold them, and the bytes of each
-DTYPES = {
-    "f2": 2,
-    "f4": 4,
-    "f8": 8,
-    "bf16": 2,
-    "i1": 1,
-    "i2": 2,
-    "i4": 4,
-    "i8": 8,
-    "u1": 1,
-    "b1": 1,
-}
+DTYPES = {"f2": 2, "f4": 4, "f8": 8, "bf16": 2, "i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "b1": 1}
 MAX_DIMENSIONS = 8
 
 
