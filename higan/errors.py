@@ -8,13 +8,16 @@ import io
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
 LINE = 1000  # characters of an error; a name may have ten thousand
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SOON = 1e-3  # seconds
 Handlers = dict[int, Any]
+_dropped: list[int] = []  # signals to be sent again
 
 
 class HiganError(Exception):
@@ -52,14 +55,21 @@ def run_script(main: Callable[[], None]) -> None:
     """
     status, line = 0, ""
     before: Handlers = {}
+    unraisable = sys.unraisablehook
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
+        sys.unraisablehook = _report_unraisable
         before = handle_stops(_raise_stopped)
         try:
             main()
+            while _dropped:
+                time.sleep(SOON)  # until it is sent again
         finally:
+            if _dropped:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                _dropped.clear()
             for number in before:
                 signal.signal(number, signal.SIG_IGN)
     except HiganError as error:
@@ -71,6 +81,8 @@ def run_script(main: Callable[[], None]) -> None:
         status, line = 128 + stopped.number, str(stopped)
         for number in before:
             signal.signal(number, signal.SIG_DFL)  # where threads have to end first, the next signal ends them
+    finally:
+        sys.unraisablehook = unraisable
     if line:
         with contextlib.suppress(OSError):
             print(one_line(f"{sys.argv[0]}: {line}"), file=sys.stderr, flush=True)
@@ -101,5 +113,53 @@ def handle_stops(handler: Callable[[int, FrameType | None], None]) -> Handlers:
     return before
 
 
+@contextlib.contextmanager
+def stops_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the block is done."""
+    received: list[int] = []
+    before = handle_stops(lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
+
+
 def _raise_stopped(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+    if _reports(frame):
+        _send_later(number)
+    else:
+        raise Stopped(number)
+
+
+def _report_unraisable(unraisable: Any) -> None:
+    """Send the signal again whose Stopped Python has just dropped, since it came in __del__ or a callback of gc."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _send_later(getattr(unraisable.exc_value, "number", signal.SIGINT))
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _reports(frame: FrameType | None) -> bool:
+    """Whether `frame` runs within `_report_unraisable`, where another exception would be dropped too."""
+    while frame is not None and frame.f_code is not _report_unraisable.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _send_later(number: int) -> None:
+    """Send the signal `number` to this process once `_report_unraisable` has returned."""
+    _dropped.append(number)
+    signal.signal(signal.SIGALRM, _send)
+    signal.setitimer(signal.ITIMER_REAL, SOON)
+
+
+def _send(_: int, frame: FrameType | None) -> None:
+    if _reports(frame):
+        signal.setitimer(signal.ITIMER_REAL, SOON)
+    elif _dropped:
+        number = _dropped[0]
+        _dropped.clear()
+        signal.raise_signal(number)
