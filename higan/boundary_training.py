@@ -221,6 +221,38 @@ def train_boundary(
     return Boundary(name, direction, space or ("wp" if codes.ndim == 3 else "w"), None, info)
 
 
+@dataclass
+class Training:
+    """All that makes boundaries of scores by name; it can be sent to another process, which reads the files itself.
+
+    Attributes
+    ----------
+    data_path, scores_path
+        The files of codes and scores, as `read_array` and `read_scores` take them.
+    options
+        Arguments of `train_boundary` by name.
+    others
+        Boundaries that each is made orthogonal to, if it has another name.
+    """
+
+    data_path: Path
+    scores_path: Path
+    options: dict[str, Any]
+    others: list[Boundary]
+
+    def __call__(self, scores: list[str] | dict[str, np.ndarray]) -> Iterator[tuple[str, Boundary | HiganError]]:
+        """Yield the boundary of each score, or why there is none; scores are named or given, [N] by name."""
+        threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
+        codes = read_array(self.data_path)
+        loaded = load_columns(read_scores(self.scores_path), scores) if isinstance(scores, list) else scores
+        for name, values in loaded.items():
+            try:
+                boundary = train_boundary(codes, values, name, **self.options)
+                yield name, condition(boundary, [other for other in self.others if other.name != name])
+            except HiganError as error:
+                yield name, error
+
+
 def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     """Return several scores as contiguous float32 [N], in one pass over their file."""
     num = len(scores[names[0]])
