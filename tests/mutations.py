@@ -201,6 +201,20 @@ MUTATIONS = [
         "tests/test_boundaries.py",
     ),
     Mutation(
+        "a signal whose exception Python drops is not sent again",
+        "higan/errors.py",
+        "sys.unraisablehook = _report_unraisable",
+        "sys.unraisablehook = sys.__unraisablehook__",
+        "tests/test_errors.py",
+    ),
+    Mutation(
+        "a process of --jobs outlives the script",
+        "higan/workers.py",
+        "threading.Thread(target=_end_with_parent, daemon=True).start()",
+        "threading.Thread(target=_end_with_parent, daemon=True)",
+        "tests/test_workers.py::test_a_process_ends_at_once_with_the_one_that_started_it",
+    ),
+    Mutation(
         "delta without the clamp",
         RESCORING,
         "clamped = np.maximum(rise, 0)",

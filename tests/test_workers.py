@@ -74,6 +74,18 @@ def test_nothing_goes_on_where_the_results_are_no_longer_wanted() -> None:
     assert not multiprocessing.active_children()
 
 
+def test_a_process_ends_at_once_with_the_one_that_started_it() -> None:
+    code = "import test_workers as t; [print(x, flush=True) for x in t.in_processes(t.count, [(1, 0.0), (1, 60.0)], 2)]"
+    begun = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    script = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    assert script.stdout.readline() == "(1, 0)\n"
+    script.kill()
+    script.communicate(timeout=LIMIT)  # the end of standard output, which the processes share
+    assert time.monotonic() - begun < 50
+
+
 def test_a_process_starts_without_the_networks() -> None:
     code = "import sys, higan.boundary_training, higan.workers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
