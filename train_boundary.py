@@ -10,9 +10,10 @@ was trained and how well it separates. Codes and scores are memory-mapped: their
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from higan.options import ArgumentParser
 if TYPE_CHECKING:
     from higan.boundaries import Boundary
 
-NAMES_AT_ONCE = 64  # scores held in memory
+OPTIONS = ("chosen_num_or_ratio", "split_ratio", "invalid_value", "verbose_test", "solver", "C", "seed", "bootstrap")
+NAMES_AT_ONCE = 64  # scores held in memory, by all processes together
 
 
 def parse_args() -> argparse.Namespace:
@@ -121,50 +123,49 @@ def trained(
     """Yield each name with its boundary, or with the error that kept it from being trained, in the order of `names`."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from threadpoolctl import threadpool_limits
+    import numpy as np
 
-    from higan.boundaries import condition, find_name, read_boundary
-    from higan.boundary_training import load_columns, train_boundary
+    from higan.boundaries import find_name, read_boundary
+    from higan.boundary_training import Training, load_columns
+    from higan.workers import in_processes
 
-    space = args.data_path.stem if args.data_path.stem in ("z", "w", "wp") else None
-
-    def train(name: str, values: Any) -> Boundary | HiganError:
-        try:
-            boundary = train_boundary(
-                codes,
-                values,
-                name,
-                space,
-                args.chosen_num_or_ratio,
-                args.split_ratio,
-                args.invalid_value,
-                args.verbose_test,
-                args.solver,
-                args.C,
-                args.seed,
-                args.bootstrap,
-            )
-            return condition(boundary, [other for other in others if other.name != name])
-        except HiganError as error:
-            return error
-
-    threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
+    training = Training(args.data_path, args.scores_path, {name: getattr(args, name) for name in OPTIONS}, [])
+    training.options["space"] = args.data_path.stem if args.data_path.stem in ("z", "w", "wp") else None
     others: list[Boundary] = []
     for name in args.condition:
         if name.endswith(".npy"):
             others.append(read_boundary(Path(name)))
-        else:
-            result = train(find_name(name, scores, "score", str(args.scores_path)), scores[name])
-            if isinstance(result, HiganError):
-                raise HiganError(f"--condition {name}: {result}")
-            others.append(result)
-    pool = ThreadPoolExecutor(args.jobs)
+            continue
+        found = find_name(name, scores, "score", str(args.scores_path))
+        [(_, result)] = training({found: scores[found]})
+        if isinstance(result, HiganError):
+            raise HiganError(f"--condition {name}: {result}")
+        others.append(result)
+    training.others = others
+    jobs = min(args.jobs, len(names), os.cpu_count() or 1)  # more than cores would only take memory
+    blocks = split_names(names, jobs)
+    if jobs > 1:
+        mapped = isinstance(scores[names[0]], np.memmap)  # if so, each process reads them itself
+        tasks: Iterable[Any] = blocks if mapped else (load_columns(scores, block) for block in blocks)
+        yield from in_processes(training, tasks, jobs)
+        return
+    pool = ThreadPoolExecutor(1)  # the next score is trained on while one is written, and signals are answered
     try:
-        for start in range(0, len(names), NAMES_AT_ONCE):
-            loaded = load_columns(scores, names[start : start + NAMES_AT_ONCE])
-            yield from zip(loaded, pool.map(train, loaded, loaded.values()), strict=True)
+        for block in blocks:
+            columns = load_columns(scores, block)
+            yield from pool.map(lambda item: next(training(dict([item]))), columns.items())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is to be trained
+
+
+def split_names(names: list[str], jobs: int) -> list[list[str]]:
+    """Return names in blocks, of which a process loads one at a time; towards the end so small that none waits long."""
+    blocks, start = [], 0
+    while start < len(names):
+        most = NAMES_AT_ONCE if jobs == 1 else min(NAMES_AT_ONCE // jobs, (len(names) - start) // (2 * jobs))
+        blocks.append(names[start : start + max(most, 1)])
+        start += len(blocks[-1])
+    return blocks
 
 
 def describe(boundary: Boundary) -> str:

@@ -207,8 +207,10 @@ def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     taken = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
     if isinstance(array, np.memmap) and is_whole_file(array) and array.ndim > 1:
         with Path(str(array.filename)).open("rb") as file:  # a call per row costs a tenth of its page faults
-            for row, target in zip(rows.tolist(), taken, strict=True):
-                if os.preadv(file.fileno(), [target], array.offset + row * target.nbytes) != target.nbytes:
+            row_bytes = taken[:1].nbytes
+            for index in np.argsort(rows).tolist():  # in the order of the file, which a disk reads faster
+                place = array.offset + int(rows[index]) * row_bytes
+                if os.preadv(file.fileno(), [taken[index]], place) != row_bytes:
                     raise HiganError(f"{array.filename} was cut short while it was read; write it again")
         return taken
     row_bytes = max(mmap.PAGESIZE * 16, array[:1].nbytes)  # the kernel maps 16 pages around each page touched

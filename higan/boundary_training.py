@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from higan.boundaries import Boundary, release_pages, take_rows
+from higan.boundaries import Boundary, condition, read_scores, release_pages, take_rows
 from higan.errors import HiganError
+from higan.runs import read_array
 
 MOST_C = 1e30  # far beyond what separates any data; near float64's end, sums overflow
 SOLVERS = ("newton", "liblinear", "libsvm")
 STEPS = 50  # of Newton's method at most
 DAMPING = 1e-6  # of the largest curvature, above the rounding error of float32
 BLOCK_ROWS = 2**14
+CACHED_ROWS = 256
 Plane = tuple[np.ndarray, float]  # unit normal [D] and offset: positive where data @ normal + offset > 0
 
 
@@ -216,6 +221,38 @@ def train_boundary(
     return Boundary(name, direction, space or ("wp" if codes.ndim == 3 else "w"), None, info)
 
 
+@dataclass
+class Training:
+    """All that makes boundaries of scores by name; it can be sent to another process, which reads the files itself.
+
+    Attributes
+    ----------
+    data_path, scores_path
+        The files of codes and scores, as `read_array` and `read_scores` take them.
+    options
+        Arguments of `train_boundary` by name.
+    others
+        Boundaries that each is made orthogonal to, if it has another name.
+    """
+
+    data_path: Path
+    scores_path: Path
+    options: dict[str, Any]
+    others: list[Boundary]
+
+    def __call__(self, scores: list[str] | dict[str, np.ndarray]) -> Iterator[tuple[str, Boundary | HiganError]]:
+        """Yield the boundary of each score, or why there is none; scores are named or given, [N] by name."""
+        threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
+        codes = read_array(self.data_path)
+        loaded = load_columns(read_scores(self.scores_path), scores) if isinstance(scores, list) else scores
+        for name, values in loaded.items():
+            try:
+                boundary = train_boundary(codes, values, name, **self.options)
+                yield name, condition(boundary, [other for other in self.others if other.name != name])
+            except HiganError as error:
+                yield name, error
+
+
 def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     """Return several scores as contiguous float32 [N], in one pass over their file."""
     num = len(scores[names[0]])
@@ -280,13 +317,18 @@ def fit_newton(data: np.ndarray, labels: np.ndarray, C: float, _: int) -> Plane:
     of 14,000 codes of width 512, liblinear takes 0.5 s where no sample lies on the wrong side and 9.9 s where 5 % do,
     this 0.4 and 0.2 s (`tests/benchmarks/analysis.py solvers`).
     """
-    scale = float(np.sqrt(np.square(data, dtype=np.float64).sum(axis=1).mean())) or 1.0
+    squares = np.concatenate([np.square(block, dtype=np.float64).sum(axis=1) for block in blocks_of(data)])
+    scale = float(np.sqrt(squares.mean())) or 1.0
     signs = np.where(labels, 1, -1).astype(np.float32)[:, None]
-    rows = signs * np.append(data / np.float32(scale), np.ones_like(signs), axis=1)  # [N, D + 1], the last the offset's
+    rows = np.empty((len(data), data.shape[1] + 1), dtype=np.float32)  # the last column is the offset's
+    np.divide(data, np.float32(scale), out=rows[:, :-1])
+    rows[:, -1] = 1
+    rows *= signs
     weight = C * scale**2
     ridge = np.append(np.ones(data.shape[1]), 0.0)
     plane, margins = np.zeros(rows.shape[1]), np.zeros(len(rows))
     before = np.inf
+    room = np.empty_like(rows)
     for _ in range(STEPS):
         short = 1 - margins
         slope = np.clip(short, 0, 1)
@@ -295,7 +337,8 @@ def fit_newton(data: np.ndarray, labels: np.ndarray, C: float, _: int) -> Plane:
             break
         before = loss
         gradient = ridge * plane - weight * (slope.astype(np.float32) @ rows)
-        curved = rows[(short > 0) & (short <= 1)]
+        near = np.flatnonzero((short > 0) & (short <= 1))
+        curved = np.take(rows, near, axis=0, out=room[: len(near)], mode="clip")
         hessian = np.diag(ridge) + weight * (curved.T @ curved)
         hessian[np.diag_indices_from(hessian)] += DAMPING * hessian.diagonal().max()
         step = -np.linalg.solve(hessian, gradient)
@@ -331,7 +374,10 @@ def accuracy(planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> float
     """Return the share of samples on their side of the plane, one number per layer where there are several."""
     if len(labels) == 0:
         return None
-    sides = [data[:, layer] @ normal + offset > 0 for layer, (normal, offset) in enumerate(planes)]
+    sides = [
+        np.concatenate([block @ normal + offset > 0 for block in blocks_of(data[:, layer])])
+        for layer, (normal, offset) in enumerate(planes)
+    ]
     return plain([float((side == labels).mean()) for side in sides])
 
 
@@ -372,6 +418,11 @@ def bootstrap_angle(
         cosines = [np.clip(a @ b, -1, 1) for a, b in itertools.combinations(normals, 2)]
         angles.append(float(np.degrees(np.arccos(cosines)).mean()))
     return plain(angles)
+
+
+def blocks_of(data: np.ndarray) -> list[np.ndarray]:
+    """Return data [N, ...] in parts of which a copy as float64 fits into a processor's cache."""
+    return [data[start : start + CACHED_ROWS] for start in range(0, len(data), CACHED_ROWS)]
 
 
 def count_classes(labels: np.ndarray) -> dict[str, int]:

@@ -6,14 +6,11 @@ import contextlib
 import io
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
+
+from higan.stops import Stopped, stops_raised
 
 LINE = 1000  # characters of an error; a name may have ten thousand
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-Handlers = dict[int, Any]
 
 
 class HiganError(Exception):
@@ -24,14 +21,6 @@ class CheckpointError(HiganError):
     """A weight file that cannot be read, is not of a supported family, or holds unusable numbers."""
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGINT (Ctrl-C) or SIGTERM came; `number` is the signal's, `advice` says what the user can do next."""
-
-    def __init__(self, number: int, advice: str = "run the same command again") -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; {advice}")
-        self.number = number
-
-
 def run_script(main: Callable[[], None]) -> None:
     """Call a script's `main` and exit.
 
@@ -39,17 +28,12 @@ def run_script(main: Callable[[], None]) -> None:
     line on SIGINT (Ctrl-C) or SIGTERM.
     """
     status, line = 0, ""
-    before: Handlers = {}
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
-        before = handle_stops(_raise_stopped)
-        try:
+        with stops_raised():
             main()
-        finally:
-            for number in before:
-                signal.signal(number, signal.SIG_IGN)
     except HiganError as error:
         status, line = 2, f"error: {error}"
     except (OSError, MemoryError) as error:
@@ -57,8 +41,6 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         status, line = 128 + stopped.number, str(stopped)
-        for number in before:
-            signal.signal(number, signal.SIG_DFL)  # where threads have to end first, the next signal ends them
     if line:
         with contextlib.suppress(OSError):
             print(one_line(f"{sys.argv[0]}: {line}"), file=sys.stderr, flush=True)
@@ -77,46 +59,3 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def handle_stops(handler: Callable[[int, FrameType | None], None]) -> Handlers:
-    """Let `handler` answer SIGINT and SIGTERM unless they are ignored; return {number: handler before}."""
-    before: Handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, handler)
-    return before
-
-
-class StopSignal:
-    """A context in which SIGINT (Ctrl-C) and SIGTERM only set `received`, so that a block gets done.
-
-    A second Ctrl-C ends it.
-    """
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.before: Handlers = {}
-
-    def __enter__(self) -> StopSignal:
-        self.before = handle_stops(self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def obey(self) -> None:
-        """Raise Stopped if a signal came."""
-        if self.received:
-            raise Stopped(self.received, "the same command goes on from here")
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            raise Stopped(number, "the same command goes on from here")
-        self.received = number
-
-
-def _raise_stopped(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.errors import HiganError, StopSignal
+from higan.errors import HiganError
 from higan.files import digest, read_rows
 from higan.generators import Generator
 from higan.generators.generator import NotFiniteError
@@ -18,6 +18,7 @@ from higan.logs import progress
 from higan.predictors import Predictor
 from higan.ranks import Ranks
 from higan.runs import Array, Run, check_codes
+from higan.stops import StopSignal
 
 BLOCK_BATCHES = 16  # what a kill costs at most
 MAPPING_BATCH = 1024

@@ -202,6 +202,20 @@ MUTATIONS = [
         "tests/test_boundaries.py",
     ),
     Mutation(
+        "a signal whose exception Python drops is not sent again",
+        "higan/stops.py",
+        "sys.unraisablehook = _report_unraisable",
+        "sys.unraisablehook = sys.__unraisablehook__",
+        "tests/test_stops.py",
+    ),
+    Mutation(
+        "a process of --jobs outlives the script",
+        "higan/workers.py",
+        "threading.Thread(target=_end_with_parent, daemon=True).start()",
+        "threading.Thread(target=_end_with_parent, daemon=True)",
+        "tests/test_workers.py::test_a_process_ends_at_once_with_the_one_that_started_it",
+    ),
+    Mutation(
         "delta without the clamp",
         MEASURING,
         "clamped = np.maximum(rise, 0)",

@@ -100,8 +100,10 @@ def assert_recovers(script: str, place: Path, undisturbed: Undisturbed) -> None:
     assert digests(place) == digests(undisturbed[script][0])
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_stopped_at_any_moment(script: str, undisturbed: Undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "more"), [*((script, ()) for script in SCRIPTS), ("train_boundary", ("--jobs=2",))], ids=str
+)
+def test_stopped_at_any_moment(script: str, more: tuple[str, ...], undisturbed: Undisturbed, tmp_path: Path) -> None:
     expected, seconds = undisturbed[script]
     moments = random.Random(script)
     folder, kills, early = tmp_path / "0", 0, 0
@@ -109,7 +111,7 @@ def test_stopped_at_any_moment(script: str, undisturbed: Undisturbed, tmp_path: 
     while kills < KILLS:
         assert early < 4 * KILLS, "signals come too late or are not answered"
         number = (*SIGNALS, signal.SIGKILL)[kills]
-        running = start(script, folder)
+        running = start(script, folder, *more)
         running.stop_after(moments.uniform(0, 0.8) * seconds, number)
         status = running.wait()
         if status == 0:  # it was quicker than last time

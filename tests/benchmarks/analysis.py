@@ -114,23 +114,34 @@ def work_folder(size: int) -> tempfile.TemporaryDirectory[str]:
 
 
 def run_script(arguments: list[str]) -> tuple[float, float, float]:
-    """Run train_boundary.py; return its seconds, processor seconds, and largest resident memory in GB.
+    """Run train_boundary.py; return its seconds, and the processor seconds and memory in GB of all its processes.
 
-    Mapped files count as resident.
+    The memory is the largest of several sums a second of what is resident: a page that processes share, of a mapped
+    file for instance, counts once.
     """
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, str(ROOT / "train_boundary.py"), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    status, peak = Path(f"/proc/{process.pid}/status"), 0
-    while process.poll() is None:  # ru_maxrss would begin at this process's own size, which wrote the inputs
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        peak = int(found[1]) if found else peak
-        time.sleep(0.02)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, resident(process.pid))
+        time.sleep(0.1)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return seconds, used, peak / 2**20
+
+
+def resident(process: int) -> int:
+    """Return the resident kB of a process and its descendants, of shared pages the processes' shares."""
+    folder = Path(f"/proc/{process}")
+    try:
+        found = re.search(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+        children = [int(child) for tasks in folder.glob("task/*/children") for child in tasks.read_text().split()]
+    except OSError:  # it has ended
+        return 0
+    return (int(found[1]) if found else 0) + sum(map(resident, children))
 
 
 def one() -> None:
@@ -156,7 +167,8 @@ def every() -> None:
         accuracies = [json.loads(path.read_text())["validation_accuracy"] for path in (folder / "out").glob("*.json")]
         print(
             f"all: {len(accuracies)} names, {ROWS:,} x {WIDTH}, {SIDE:,} per side, 2 jobs: {seconds:.1f} s "
-            f"(processor time {used:.1f} s, {used / 2:.1f} s on each of two cores), {memory:.2f} GB resident; "
+            f"(processor time {used:.1f} s, {used / 2:.1f} s on each of two cores), "
+            f"{memory:.2f} GB resident in all processes; "
             f"validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}"
         )
 

@@ -1,0 +1,110 @@
+"""How a script ends: the first SIGINT or SIGTERM stops it, even where Python drops the exception."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import signal
+import sys
+import time
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from higan.errors import run_script
+from higan.stops import STOP_SIGNALS, stops_held
+
+
+class Dying:
+    """Calls something in its last moment."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def __del__(self) -> None:
+        self.call()
+
+
+def in_del(call: Callable[[], None]) -> None:
+    Dying(call)
+
+
+def in_nested_del(call: Callable[[], None]) -> None:
+    Dying(lambda: in_del(call))
+
+
+def in_weakref_callback(call: Callable[[], None]) -> None:
+    thing = Dying(lambda: None)
+    kept = weakref.ref(thing, lambda _: call())
+    del thing
+    assert kept() is None
+
+
+def in_gc_callback(call: Callable[[], None]) -> None:
+    def report(phase: str, info: dict[str, int]) -> None:
+        gc.callbacks.remove(report)
+        call()
+
+    gc.callbacks.append(report)
+    gc.collect()
+
+
+def in_a_report_of_another_error(call: Callable[[], None]) -> None:
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if not self.getvalue():
+                super().write(text)
+                call()
+            return len(text)
+
+    with contextlib.redirect_stderr(Screen()):
+        Dying(lambda: [].clear(1))  # type: ignore[call-arg]
+
+
+PLACES = [in_del, in_nested_del, in_weakref_callback, in_gc_callback, in_a_report_of_another_error]
+
+
+def ending(capsys: pytest.CaptureFixture[str], main: Callable[[], None]) -> tuple[int, str]:
+    """Return the exit status of a script and what it said on standard error."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit:
+        run_script(main)
+    return int(exit.value.code or 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("seconds", [0, 60], ids=["at the end", "in the middle"])
+def test_a_signal_where_exceptions_are_dropped(
+    place: Callable[[Callable[[], None]], None], number: int, seconds: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = sys.unraisablehook
+
+    def main() -> None:
+        place(lambda: signal.raise_signal(number))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+
+    status, said = ending(capsys, main)
+    assert status == 128 + number
+    assert len(said.splitlines()) == 1
+    assert f"stopped by {signal.Signals(number).name}; " in said
+    assert sys.unraisablehook is hook
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_a_signal_waits_for_the_end_of_a_block(capsys: pytest.CaptureFixture[str]) -> None:
+    done = []
+
+    def main() -> None:
+        with stops_held():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("block")
+        done.append("what follows")
+
+    assert ending(capsys, main)[0] == 128 + signal.SIGTERM
+    assert done == ["block"]
