@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def run_in_child(arguments: list[str], environment: dict[str, str]) -> None:
     os.dup2(null, 2)
     os.environ.update(environment)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
     sys.exit(run(*arguments))
 
 
