@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from synthesis_helpers import SETTINGS
 
-from higan.synthesis import to_host
+from higan.generators.generator import Generator
+from higan.generators.stylegan2 import StyleGAN2
+from higan.synthesis import Synthesis, to_host
 
 
 class OnDevice(torch.Tensor):
@@ -45,3 +48,13 @@ def test_nothing_is_copied_on_the_cpu() -> None:
     scores = torch.arange(3.0)
     found = to_host({"score": scores})()
     assert np.shares_memory(found["score"], scores.numpy())
+
+
+def test_a_gpu_takes_the_batch_that_is_asked_for() -> None:
+    """On a CPU groups of eight come one after the other; there all go at once, also where memory would do for fewer."""
+    for device, expected in (("cpu", 5), ("cuda", 24)):
+        generator = Generator(StyleGAN2(**SETTINGS), "tiny")
+        generator.device, generator.batch_size = torch.device(device), 5
+        synthesis = Synthesis(generator, 100, images=True, batch_size=20)
+        assert (synthesis.batch_size, generator.batch_size) == (24, expected)
+        assert Synthesis(generator, 100, images=True).batch_size == (8 if device == "cpu" else 24)
