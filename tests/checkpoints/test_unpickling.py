@@ -72,6 +72,20 @@ def big_endian() -> bytes:
     return result.getvalue()
 
 
+def moved_part() -> bytes:
+    """A PyTorch file in which something else lies where the directory says that the values are."""
+    content = bytearray(saved({"a": torch.zeros(3)}))
+    start = content.index(b"archive/data/0") - 30
+    content[start : start + 4] = b"PK\3\5"
+    return bytes(content)
+
+
+def renamed_storage() -> bytes:
+    """A PyTorch stream whose last pickle names another storage than its tensor does."""
+    last = rb"\d+(?=q\x01a\.)"
+    return re.sub(last, lambda name: b"x" * len(name[0]), torch_stream({"a": torch.zeros(3)}))
+
+
 def many_parts(count: int) -> bytes:
     """A zip archive whose directory lists the same small part again and again."""
     part = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, 1, 0) + b"a"
@@ -124,12 +138,14 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a network without a state": (pickled(PERSISTENT, "}\x85R"), "without its class or state"),
     "a part that is not there": (without("data/0"), "lacks its part data/0"),
     "big-endian numbers": (big_endian(), "big-endian"),
+    "a part that is somewhere else": (moved_part(), "data/0 is not where its directory says"),
     "a hundred thousand parts": (many_parts(100_001), "100001 parts"),
     "a storage of too few bytes": (in_zip(tensor(b"K\4\x85", b"K\1\x85", storage(4))), "4 values comes with 12 bytes"),
     "a persistent number": (in_zip(b"K\1Q"), "names no storage"),
     "a storage of an unknown type": (in_zip(storage(3, "Net").replace(b"ctorch\nNet\n", b"N")), "of an unknown type"),
     "a storage of a negative size": (in_zip(storage(-3)), "without a name or a size"),
     "a stream of another version": (torch_stream({}).replace(b"M\xe9\x03.", b"M\xea\x03."), "unknown version"),
+    "a stream of other storages": (renamed_storage(), "not the ones its tensors need"),
     "a stream without its storages": (torch_stream({"a": torch.zeros(3)})[:-12], "too early"),
 }  # fmt: skip
 
@@ -181,3 +197,9 @@ def test_arrays_that_python_2_wrote(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
         file.write(pickled(*whole))
     assert np.array_equal(read_boundary(path).direction, direction)
+
+
+def test_what_python_refuses_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(pickled(b"X\2\0\0\0\xff\xfe"))
+    with pytest.raises(CheckpointError, match="is damaged: UnicodeDecodeError"):
+        read_checkpoint(tmp_path / "weights")
