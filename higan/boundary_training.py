@@ -189,9 +189,10 @@ def train_boundary(
     if not 0 < C <= MOST_C:
         raise HiganError(f"C is {C}; expected a number above 0, at most {MOST_C:g}")
     selection = select_samples(scores, chosen_num_or_ratio, split_ratio, invalid_value, seed)
+    layers = codes.shape[1] if codes.ndim == 3 else 1
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found here
         train, validation = (
-            take_rows(codes, rows).reshape(len(rows), -1, codes.shape[-1]).astype(np.float32, copy=False)
+            take_rows(codes, rows).reshape(len(rows), layers, codes.shape[-1]).astype(np.float32, copy=False)
             for rows in (selection.train, selection.validation)
         )
     if not np.isfinite(train).all() or not np.isfinite(validation).all():

@@ -37,7 +37,8 @@ def run_script(main: Callable[[], None]) -> None:
     except HiganError as error:
         status, line = 2, f"error: {error}"
     except (OSError, MemoryError) as error:
-        status, line = 2, f"error: {error or 'there is too little memory'}; once that is mended, run the command again"
+        reason = str(error) or "there is too little memory"
+        status, line = 2, f"error: {reason}; once that is mended, run the command again"
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         status, line = 128 + stopped.number, str(stopped)

@@ -218,13 +218,14 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
 
 def to_host(tensors: dict[str, Tensor]) -> Callable[[], dict[str, np.ndarray]]:
     """Start copying tensors to the CPU and return what waits for the copies, so that a GPU never waits for the disk."""
-    if not any(tensor.is_cuda for tensor in tensors.values()):
+    device = next((tensor.device for tensor in tensors.values() if tensor.is_cuda), None)
+    if device is None:
         return lambda: {name: tensor.numpy() for name, tensor in tensors.items()}
     copies = {}
     for name, tensor in tensors.items():
         copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
     event = torch.cuda.Event()
-    event.record()
+    event.record(torch.cuda.current_stream(device))  # the current device, whose stream is the default, may be another
 
     def collect() -> dict[str, np.ndarray]:
         event.synchronize()

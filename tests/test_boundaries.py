@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,52 @@ def test_names() -> None:
     for name in ("", "a/b", "..", "a\nb", "x" * 151, "a\\b", "c:d"):
         with pytest.raises(HiganError, match="file's name"):
             check_name(name)
+
+
+def test_a_description_of_another_direction_is_refused(tmp_path: Path) -> None:
+    path = write_boundary(make_boundary("wood", (1, 8)), tmp_path)
+    np.save(path, make_boundary("glass", (1, 8)).direction)
+    with pytest.raises(HiganError, match=r"describes another direction than wood_boundary\.npy holds"):
+        read_boundary(path)
+
+
+def test_a_description_with_conditions_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = write_boundary(make_boundary("wood", (1, 8)), tmp_path)
+    for value in ("glass", [3], {"glass": 1}):
+        path.with_suffix(".json").write_text(json.dumps({"conditioned_on": value}))
+        with pytest.raises(HiganError, match=r"conditioned_on is .*expected a list of names"):
+            read_boundary(path)
+
+
+def test_a_large_file_is_no_boundary(tmp_path: Path) -> None:
+    np.save(tmp_path / "wood_boundary.npy", np.ones((1, 8), np.float32))
+    os.truncate(tmp_path / "wood_boundary.npy", 2**25)
+    with pytest.raises(HiganError, match=f"has {2**25} bytes; expected a boundary"):
+        read_boundary(tmp_path / "wood_boundary.npy")
+
+
+@pytest.mark.parametrize("kind", ["U4", "2f4", "?", "c8"])
+def test_a_field_that_is_no_number_per_sample_is_refused(kind: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "scores.npy", np.zeros(5, [("wood", "<f4"), ("view", kind)]))
+    with pytest.raises(HiganError, match=r"field 'view' is .*expected one number per sample"):
+        read_scores(tmp_path / "scores.npy")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("layers=2-5 distance=1", "expected `(name, space): path`, found 'layers=2-5"),
+        ("(a, w): " + "b" * 20_000, "a line of 20008 characters"),
+    ],
+)
+def test_lines_that_name_no_boundary(line: str, words: str) -> None:
+    with pytest.raises(HiganError, match=re.escape(words)):
+        parse_boundary_list(line)
+
+
+def test_a_file_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.ones((100, 8), np.float32))
+    codes = np.load(tmp_path / "w.npy", mmap_mode="r")
+    os.truncate(tmp_path / "w.npy", 1000)
+    with pytest.raises(HiganError, match=r"w\.npy was cut short while it was read; write it again"):
+        take_rows(codes, np.array([0, 99]))

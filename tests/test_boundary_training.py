@@ -214,3 +214,23 @@ def test_columns_are_loaded_together(source: Path) -> None:
     loaded = load_columns(scores, ["view", "wood"])
     assert loaded["wood"].flags.c_contiguous
     assert (loaded["wood"] == ARRAYS["scores"]).all()
+
+
+def test_nothing_is_left_to_judge() -> None:
+    """All samples are trained on: neither a validation set nor a remaining sample."""
+    codes = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    boundary = train_boundary(codes, codes[:, 0], chosen_num_or_ratio=0.5, split_ratio=1, verbose_test=True)
+    assert boundary.info["validation"] == {"positive": 0, "negative": 0}
+    assert boundary.info["validation_accuracy"] is None
+    assert (boundary.info["remaining"], boundary.info["remaining_accuracy"]) == (0, None)
+    assert boundary.info["training_accuracy"] == 1
+
+
+def test_an_angle_needs_two_boundaries() -> None:
+    with pytest.raises(HiganError, match="an angle needs at least 2"):
+        train_boundary(DATA[:40], ARRAYS["scores"][:40], chosen_num_or_ratio=10, bootstrap=1)
+
+
+def test_a_table_is_no_score() -> None:
+    with pytest.raises(HiganError, match=r"scores are \[40, 2\]; expected one per sample"):
+        train_boundary(DATA[:40], np.zeros((40, 2)))

@@ -272,3 +272,37 @@ def test_a_w_step_is_truncated_as_the_codes_are(generator: Generator) -> None:
     full, _ = editing.move_codes(generator, codes, boundary, [2.0], list(range(LAYERS)), keep_pace=False)
     expected = codes["wp"].numpy() + 2 * direction("x")
     np.testing.assert_allclose(full[:, 0].numpy(), expected, atol=1e-5)
+
+
+def test_a_style_may_be_layer_wise_and_the_content_not() -> None:
+    style, content = np.random.default_rng(0).random((2, 3, 4)), np.random.default_rng(1).random((5, 4))
+    mixed = editing.mix_styles(style, content, [1])
+    assert mixed.shape == (2, 5, 3, 4)
+    for layer in range(3):
+        expected = style[:, None, layer] if layer == 1 else content[None]
+        np.testing.assert_array_equal(mixed[:, :, layer], np.broadcast_to(expected, (2, 5, 4)))
+
+
+def test_what_does_not_fit_together_is_refused(generator: Generator) -> None:
+    w = torch.zeros(2, 16)
+    deep = Boundary("deep", direction("deep"), "z")
+    for call, words in (
+        (lambda: editing.combine(w, [torch.zeros(2, 3, 16), torch.zeros(2, 4, 16)]), "cannot be combined"),
+        (lambda: editing.manipulate(np.zeros(16), direction("x"), [1.0]), r"codes must be \[N, D\] or \[N, L, D\]"),
+        (lambda: editing.spaced_distances(-1, 1, editing.MOST_STEPS + 1), "expected 10001 at most"),
+        (lambda: editing.draw_codes(generator, "y", num=2), "tiny has no space 'y'; expected z, w, wp"),
+        (lambda: editing.move_codes(generator, {"w": w}, deep, [1.0], [2]), "of space z, which has no layers"),
+        (lambda: editing.move_codes(generator, {"w": w}, deep, [1.0]), "needs codes of space z, found w"),
+    ):
+        with pytest.raises(HiganError, match=words):
+            call()  # type: ignore[no-untyped-call]
+
+
+def test_a_picture_that_is_not_finite_is_named(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = editing.draw_codes(generator, num=5)["wp"][:, None].repeat(1, 2, 1, 1)
+    codes[3, 1, 2] = torch.nan
+    monkeypatch.setattr(generator, "batch_size", 2)
+    pictures = editing.synthesize_steps(generator, codes)
+    assert [next(pictures).shape for _ in range(2)] == [(2, 16, 16, 3)] * 2
+    with pytest.raises(HiganError, match="NaN or infinity for sample 3"):
+        next(pictures)

@@ -20,8 +20,10 @@ from scripts import ROOT
 from synthesis_helpers import SETTINGS
 
 from higan.checkpoints import write_checkpoint
+from higan.errors import HiganError
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan2 import StyleGAN2
+from higan.video import write_video
 
 PSI = 0.5  # the default of StyleGAN2 models
 
@@ -426,3 +428,40 @@ def test_the_same_command_writes_the_same_pictures(place: Path, monkeypatch: pyt
         pages.append((place / "manipulation_results" / "tiny_lights.html").read_bytes())
         torch.manual_seed(2)
     assert pages[0] == pages[1]
+
+
+def test_videos_that_cannot_be(refused: Any, place: Path) -> None:
+    video = ("list.txt", "-N", "3", "-S", "3", "--generate_video", "--video_name=a.gif")
+    for more, expected in (
+        (("--fps=0",), "--fps is 0; expected 1 or more"),
+        (("--viz_size=2048", "--col=1", "--row_spacing=8000"), "pixels; expected 16384 a side at most"),
+        (("--row=1", "--col=2"), "--row 1 times --col 2 does not hold 3 samples; give one"),
+    ):
+        assert expected in refused("manipulate", "tiny.pth", *video, *more)
+    with pytest.raises(HiganError, match="frames per second is 0; expected at least 1"):
+        write_video(place / "a.gif", [np.zeros((4, 4, 3), np.uint8)], fps=0)
+    assert not list(place.glob("**/*.gif"))
+
+
+def test_a_video_of_one_row(manipulate: Any) -> None:
+    folder = manipulate(
+        "list.txt", "-N", 3, "-S", 3, "--generate_video", "--video_name=a.gif", "--row=1", "--col_spacing=2"
+    )
+    (video,) = folder.glob("*a.gif")
+    assert Image.open(video).size == (3 * 16 + 2 * 2, 16)
+
+
+def test_a_folder_without_boundaries(refused: Any, place: Path) -> None:
+    for path in (place / "boundaries" / "tiny").iterdir():
+        path.unlink()
+    said = refused("simple_manipulate", "tiny.pth", "lights")
+    assert "there is no boundary in boundaries/tiny; train some with train_boundary.py" in said
+
+
+def test_conditions_are_found_by_the_names_of_the_list_first(manipulate: Any, place: Path) -> None:
+    lines = ("(lights, w): boundaries/tiny/lights_boundary.npy", "(mine, w): boundaries/tiny/wood_boundary.npy")
+    (place / "mine.txt").write_text("\n".join(lines))
+    folder = manipulate("mine.txt", "-N", 1, "--condition", "mine")
+    conditioned = np.load(folder / "lights_w_boundary.npy")
+    assert abs(float(conditioned[0] @ direction("wood")[0])) < 1e-6
+    np.testing.assert_array_equal(np.load(folder / "mine_w_boundary.npy"), direction("wood"))

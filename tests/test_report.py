@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from editing_helpers import SETTINGS
 from PIL import Image
 from report_helpers import make_rescoring, make_rows
 
 from higan.errors import HiganError
+from higan.generators.generator import Generator
+from higan.generators.stylegan2 import StyleGAN2
+from higan.report import describe_origin, step_headings, write_grid_page, write_manipulation_page, write_rescoring_page
 from higan.report import page as shared
-from higan.report import step_headings, write_grid_page, write_manipulation_page, write_rescoring_page
 from higan.report.manipulation import format_signed, mean_change
 
 HOSTILE = '<script>alert("1")</script>&\'"'
@@ -246,3 +250,19 @@ def test_text_has_contrast(theme: str) -> None:
             assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
     assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
     assert contrast(colours["track"], colours["card"]) >= 1.8
+
+
+def test_rows_of_a_page_have_one_shape(tmp_path: Path) -> None:
+    rows = [*make_rows(5, 2, 16), *make_rows(1, 3, 16)]
+    with pytest.raises(HiganError, match="one shape"):
+        write_manipulation_page(tmp_path / "a.html", rows, step_headings([0, 1])[0], num=6, title="a", origin=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_says_how_codes_were_truncated() -> None:
+    torch.manual_seed(0)
+    network = StyleGAN2(**SETTINGS)
+    truncated = Generator(network, "tiny", truncation_psi=0.5, truncation_layers=4)
+    assert describe_origin(truncated)["Truncation"] == "psi 0.5 on the first 4 layers"
+    assert describe_origin(Generator(network, "tiny"))["Truncation"] == "none"
+    assert "Weights (SHA-256)" not in describe_origin(truncated)

@@ -324,3 +324,11 @@ def test_script_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     refused("(pggan) has no layers; leave --write_layers out", "--write_layers", model=old)
     (place / "file").write_text("")
     refused("cannot write", "-o", place / "file" / "folder")
+
+
+def test_a_picture_that_is_not_finite_is_named() -> None:
+    generator = make_generator()
+    codes = generator.map(generator.sample(10, seed=0)).numpy()
+    codes[7] = 3e38  # finite, and nothing that follows from it is
+    with pytest.raises(HiganError, match="NaN or infinity for sample 7"):
+        rescore(generator, make_predictor(), [make_boundary("red", (1, 64))], batch_size=4, codes=codes, space="w")

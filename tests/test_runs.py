@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
+import importlib.metadata
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from higan import files, folders, runs
 from higan.errors import HiganError
-from higan.files import TEMPORARY, read_rows, write_atomic
-from higan.folders import Lock
-from higan.runs import BLOCK_FOLDER, RUN_FILE, Array, Run, check_codes, read_array, read_run
+from higan.files import TEMPORARY, is_file, read_rows, write_atomic
+from higan.folders import Lock, output_folder
+from higan.logs import open_log
+from higan.runs import BLOCK_FOLDER, RUN_FILE, Array, Run, check_codes, read_array, read_run, versions
+from higan.stops import Stopped
 
 ARRAYS = {
     "z.npy": Array((3,), np.dtype(np.float32)),
@@ -226,3 +233,142 @@ def test_many_names_fit_into_plain_numpy(tmp_path: Path) -> None:
         run.drain()
         run.complete()
     assert read_array(tmp_path / "category.npy")["scene_category_364"].tolist() == [1, 1, 1]
+
+
+def test_a_stop_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "a.txt", "old")
+
+    def stop(_: int) -> None:
+        raise Stopped(2)
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(Stopped):
+        write_atomic(tmp_path / "a.txt", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    with pytest.raises(HiganError, match="was removed or replaced"), output_folder(tmp_path / "out") as folder:
+        shutil.rmtree(folder)
+
+
+def test_names_that_no_file_can_have_are_no_files() -> None:
+    assert not is_file("a" * 10_000) and not is_file("a\0b")
+
+
+def test_a_record_that_is_no_small_regular_file(tmp_path: Path) -> None:
+    record = tmp_path / runs.RUN_FILE
+    os.mkfifo(record)
+    with pytest.raises(HiganError, match="no regular file"):
+        read_run(tmp_path)
+    record.unlink()
+    record.touch()
+    os.truncate(record, files.SMALL_FILE + 1)
+    with pytest.raises(HiganError, match="more than 17 MB"):
+        read_run(tmp_path)
+
+
+def test_a_record_with_parts_of_another_kind(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+    record = json.loads((tmp_path / runs.RUN_FILE).read_text())
+    for key, value in {"complete": "yes", "num": True, "settings": [], "versions": None}.items():
+        write_atomic(tmp_path / runs.RUN_FILE, json.dumps(record | {key: value}))
+        with pytest.raises(HiganError, match=f"{key} is .*expected a run's own record"):
+            read_run(tmp_path)
+
+
+def test_other_versions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+    record = json.loads((tmp_path / runs.RUN_FILE).read_text())
+    record["versions"]["torch"] = "0.1"
+    write_atomic(tmp_path / runs.RUN_FILE, json.dumps(record))
+    open_log()
+    with make_run(tmp_path) as run:
+        assert run.begin() == [0, 1, 2]
+    assert 'versions differ from when this run began: torch was "0.1", now' in capsys.readouterr().out
+
+
+def test_packages_without_a_record_of_their_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert versions() | {"python": ""} == {"python": "", "torch": "", "numpy": "1.2", "pillow": "1.2"}
+
+
+def test_an_array_of_another_shape_is_refused(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+        fill(run, [0])
+    np.save(tmp_path / "z.npy", np.zeros((9, 3), np.float32))
+    with pytest.raises(HiganError, match=r"holds float32 \[9, 3\], not this run's array"), make_run(tmp_path) as run:
+        run.begin()
+
+
+def test_files_in_the_place_of_folders_and_the_other_way_round(tmp_path: Path) -> None:
+    with make_run(tmp_path) as run:
+        run.begin()
+    shutil.rmtree(tmp_path / runs.BLOCK_FOLDER)
+    (tmp_path / runs.BLOCK_FOLDER).write_text("in the way")
+    with pytest.raises(HiganError, match="cannot write in"), make_run(tmp_path) as run:
+        run.begin()
+    (tmp_path / "z.npy").unlink()
+    (tmp_path / "z.npy").mkdir()
+    with pytest.raises(HiganError, match="cannot write in"), make_run(tmp_path) as run:
+        run.begin(overwrite=True)
+    assert (tmp_path / "z.npy").is_dir()
+
+
+def test_a_foreign_record_can_be_overwritten(tmp_path: Path) -> None:
+    (tmp_path / runs.RUN_FILE).write_text("{")
+    (tmp_path / "z.npy").write_bytes(b"of something else")
+    with make_run(tmp_path) as run:
+        assert run.begin(overwrite=True) == [0, 1, 2]
+    assert np.load(tmp_path / "z.npy").shape == (10, 3)
+
+
+def test_a_lock_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HiganError, match=r"cannot write in .*nowhere"):
+        Lock(tmp_path / "nowhere")
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none_left)
+    with pytest.raises(HiganError, match="cannot be locked: No locks available"):
+        Lock(tmp_path)
+
+
+def test_a_lock_that_its_last_holder_removes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, calls = fcntl.flock, 0
+
+    def meanwhile(file: int, how: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            (tmp_path / folders.LOCK_FILE).unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", meanwhile)
+    lock = Lock(tmp_path)
+    assert calls == 2 and lock.holds()
+    lock.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_are_flushed_where_a_file_system_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked: list[bool] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())  # a C library without syncfs
+    monkeypatch.setattr(os, "sync", lambda: marked.append((tmp_path / runs.BLOCK_FOLDER / "000000").exists()))
+    with Run(tmp_path, {}, {}, 2, 4, image_format="png", resolution=8) as run:
+        run.begin()
+        run.write_images(0, np.zeros((2, 8, 8, 3), np.uint8))
+        run.finish(0)
+        run.drain()
+        run.complete()
+    assert marked == [False]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import os
 import signal
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from higan.errors import run_script
-from higan.stops import STOP_SIGNALS, stops_held
+from higan.stops import STOP_SIGNALS, Stopped, StopSignal, handle_stops, stops_held
 
 
 class Dying:
@@ -108,3 +110,33 @@ def test_a_signal_waits_for_the_end_of_a_block(capsys: pytest.CaptureFixture[str
 
     assert ending(capsys, main)[0] == 128 + signal.SIGTERM
     assert done == ["block"]
+
+
+def test_a_signal_waits_for_the_block_and_a_second_interrupt_does_not() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        stop.obey()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+        with pytest.raises(Stopped, match="stopped by SIGTERM; the same command goes on from here"):
+            stop.obey()
+        with pytest.raises(Stopped, match="stopped by SIGINT"):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_only_the_main_thread_answers_signals_and_only_where_they_are_not_ignored() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert list(handle_stops(lambda number, frame: None)) == [signal.SIGINT]
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(handle_stops(lambda number, frame: None)))
+    thread.start()
+    thread.join()
+    assert found == [{}]
+
+
+def test_stopped_says_what_to_do_next() -> None:
+    stopped = Stopped(signal.SIGTERM, "wait")
+    assert stopped.number == signal.SIGTERM and str(stopped) == "stopped by SIGTERM; wait"

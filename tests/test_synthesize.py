@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bad_days import Trouble, spoiled
+from golden_cases import GOLDEN
 from PIL import Image
 from scripts import ROOT
 from synthesis_helpers import NAMES, SETTINGS, digests, run, start, write_tiny_model
@@ -111,18 +113,23 @@ def test_kills_leave_no_trace(undisturbed: tuple[Path, float], model: Path, tmp_
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_write_the_same_bytes(undisturbed: tuple[Path, float], model: Path, tmp_path: Path, ranks: int) -> None:
+def test_ranks_write_the_same_bytes(
+    undisturbed: tuple[Path, float], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    """This process is one of them: the first of two, the second of three."""
+    here = ranks - 2
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        start(model, "-N", 640, "-o", tmp_path / "run", *EVERYTHING, RANK=str(rank), **environment)
-        for rank in range(ranks)
-    ]
+    arguments = (model, "-N", 640, "-o", tmp_path / "run", *EVERYTHING)
+    processes = [start(*arguments, RANK=str(rank), **environment) for rank in range(ranks) if rank != here]
+    for name, value in (environment | {"RANK": str(here)}).items():
+        monkeypatch.setenv(name, value)
+    assert run(*arguments) == 0
     for process in processes:
         process.join(300)
-    assert [process.exitcode for process in processes] == [0] * ranks
+    assert [process.exitcode for process in processes] == [0] * (ranks - 1)
     assert digests(tmp_path / "run") == digests(undisturbed[0])
 
 
@@ -299,3 +306,52 @@ def test_help_is_quick() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # seconds of its own, however busy the machine is
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_a_model_with_one_latent_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = GOLDEN / "pggan_tiny16_oldformat.pth"
+    assert run(weights, "-N", 3, "-o", tmp_path / "run", "--generate_html", *PREDICTION) == 0
+    assert {path.stem for path in (tmp_path / "run").glob("*.npy")} == {"z", "attribute"}
+    z, scores = (np.load(tmp_path / "run" / f"{name}.npy") for name in ("z", "attribute"))
+    images = load_generator(weights, device="cpu").synthesize(z, "z").numpy()
+    np.testing.assert_allclose(scores["brightness"], images.mean(axis=(1, 2, 3)) / 255, atol=1e-5)
+    capsys.readouterr()
+    codes = make_codes(tmp_path / "w.npy", z)
+    for arguments, expected in (
+        (("-i", codes, "-s", "w"), "has no space 'w'; expected z"),
+        (("--generate_style",), "(pggan) has neither styles nor w+; leave them out"),
+        (("--save_wp",), "(pggan) has neither styles nor w+; leave them out"),
+    ):
+        assert run(weights, "-o", tmp_path / "refused", *arguments) == 2
+        message = capsys.readouterr().err
+        assert expected in message and message.count("\n") == 1
+
+
+def test_codes_beyond_float32(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = load_generator(model, device="cpu").network.state_dict()
+    state = {name: value * 1e30 if name.startswith("mapping") else value for name, value in state.items()}
+    write_checkpoint(tmp_path / "large.pth", "stylegan2", state, SETTINGS)
+    assert run(tmp_path / "large.pth", "-N", 4, "-o", tmp_path / "run", "--skip_image") == 2
+    message = capsys.readouterr().err
+    assert "large gives NaN or infinity in w of sample 0; check its files" in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "trouble", "sample"),
+    [("--save_raw_synthesis", Trouble("image", 2, 1), 9), ("--generate_html", Trouble("image", 2, 1), 65)],
+)
+def test_an_image_that_is_not_finite_is_named(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    trouble: Trouble,
+    sample: int,
+) -> None:
+    """Images are made in groups of 8, those of a page 64 at a time."""
+    monkeypatch.setattr(StyleGAN2, "image", spoiled(StyleGAN2.image, trouble))
+    assert run(model, "-N", 72, "-o", tmp_path / "run", "--device=cpu", option) == 2
+    message = capsys.readouterr().err
+    assert f"NaN or infinity for sample {sample};" in message and message.count("\n") == 1
+    assert not (tmp_path / "run" / "synthesis.html").exists()

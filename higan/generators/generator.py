@@ -323,7 +323,7 @@ class Generator:
         size = torch.empty((), dtype=self.dtype).element_size()
         budget = CPU_BATCH_BYTES
         if self.device.type == "cuda":
-            budget = torch.cuda.mem_get_info(self.device)[0] // 4
+            budget = torch.cuda.mem_get_info(self.device)[0] // 4  # needs CUDA
         power = int(math.log2(max(1, budget // (values * size))))
         return min(2**power, MAX_BATCH)
 

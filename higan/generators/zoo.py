@@ -14,9 +14,9 @@ from higan.errors import HiganError
 from higan.files import is_file, read_small
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    import tomllib  # needs Python 3.11
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # needs Python 3.10
 
 # what a table holds, and whether it must
 KEYS: dict[str, tuple[type, bool]] = {

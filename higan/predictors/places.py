@@ -37,9 +37,9 @@ CHUNKS = {"cpu": 16, "cuda": 256}  # images at a time: an activation is 64 x 112
 
 
 class WideResNet(nn.Module):
-    """ResNet-18 without its first pooling, so that the last stage is 14 x 14: [N, 3, 224, 224] -> features, logits.
+    """ResNet-18 without its first pooling, so that the last stage is 14 x 14: [N, 3, 224, 224] -> features [N, 512].
 
-    Parameters' names are those of the published file.
+    `fc` makes the logits [N, 365] of them. Parameters' names are those of the published file.
     """
 
     def __init__(self) -> None:
@@ -58,20 +58,17 @@ class WideResNet(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return x.mean(dim=(2, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [N, 365] of normalised images [N, 3, 224, 224]."""
-        return self.fc(self.features(x))
-
     def fold(self) -> WideResNet:
         """Merge every normalisation into its convolution; the outputs stay the same up to rounding."""
         self.eval()
         for module in self.modules():
             for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
                 if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
-                    setattr(module, conv, fold_pair(getattr(module, conv), getattr(module, norm)))
+                    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
                     setattr(module, norm, nn.Identity())
             if isinstance(module, Block) and len(module.downsample):
-                module.downsample = nn.Sequential(fold_pair(module.downsample[0], module.downsample[1]))
+                pair: Any = module.downsample
+                module.downsample = nn.Sequential(fuse_conv_bn_eval(pair[0], pair[1]))
         return self
 
 
@@ -226,10 +223,3 @@ def read_labels(path: Path, num: int, name: Any) -> list[str]:
     if len(names) != num or len(set(names)) != num or "" in names:
         raise CheckpointError(f"{path} has {len(set(names) - {''})} different names; expected {num}, one per line")
     return names
-
-
-def fold_pair(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """Return a convolution that does what `conv` and the batch normalisation after it do."""
-    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
-        raise TypeError(f"expected Conv2d and BatchNorm2d, found {type(conv).__name__} and {type(norm).__name__}")
-    return fuse_conv_bn_eval(conv, norm)

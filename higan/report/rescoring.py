@@ -247,8 +247,6 @@ def _levels(hierarchy: Hierarchy) -> list[dict[str, str]]:
 
 def _strips(rescoring: Rescoring) -> tuple[list[dict[str, Any]], tuple[int, int], list[str]]:
     """Return each boundary's pictures as one JPEG, the size of one picture, and what there is to say of it."""
-    if not len(rescoring.strips):
-        return [], (1, 1), []
     files, _, shape = encode_rows(iter(rescoring.strips), len(rescoring.strips), budget=PICTURE_BYTES // 2)
     strips = [
         {"name": name, "level": level, "data": to_base64(file), "sample": int(sample)}
@@ -283,8 +281,6 @@ def _details(rescoring: Rescoring) -> dict[str, str]:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
     return str(value)
 
 

@@ -106,6 +106,7 @@ def test_bad_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("one text encoded five thousand times", "memory"),
         ("endless operations", "operations"),
         ("nvlabs cut at 0.5", "too early"),
+        ("tensors that overlap", "claim more numbers than the file holds"),
     ],
 )
 def test_message_says_what_was_found(name: str, words: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from higan.checkpoints import write_checkpoint
 from higan.errors import CheckpointError, HiganError
 from higan.generators import build_network, load_generator
 from higan.generators.generator import Generator, NotFiniteError, State, sample_sphere, to_uint8
+from higan.generators.stylegan import StyleGAN, normalize_batch, normalize_rows
 from higan.generators.stylegan2 import StyleGAN2
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
@@ -319,3 +320,59 @@ def test_wrong_settings(tmp_path: Path) -> None:
         load_generator(path, device="cpu", precision="fp16")
     with pytest.raises(HiganError, match="fp32, bf16, fp16"):
         load_generator(path, device="cpu", precision="int8")
+
+
+def test_settings_out_of_range() -> None:
+    for settings, words in (
+        ({"truncation_psi": 101.0}, r"truncation_psi is 101\.0; expected a number from -100 to 100"),
+        ({"truncation_psi": float("nan")}, "truncation_psi is nan"),
+        ({"truncation_layers": -1}, r"truncation_layers is -1; expected 0 \(none\) or more"),
+        ({"class_idx": 0}, "not conditional"),
+    ):
+        with pytest.raises(HiganError, match=words):
+            Generator(tiny(), "tiny", **settings)  # type: ignore[arg-type]
+    model = Generator(tiny(label_dim=3), "conditional")
+    for labels in ([0, 3], [-1, 0]):
+        with pytest.raises(HiganError, match="has classes 0 to 2"):
+            model.map(model.sample(2, seed=0), labels)
+    with pytest.raises(ValueError, match=r"needs labels \[N, 3\]"):
+        model.network.map(model.sample(2, seed=0))
+
+
+def test_an_image_needs_every_layer() -> None:
+    model = Generator(tiny(), "tiny")
+    with pytest.raises(ValueError, match="has not passed the last layer"):
+        model.image(model.initial(1))
+
+
+def test_layers_left_out_of_a_growing_stylegan() -> None:
+    """Its last block is not there yet: the image is half as large, and each of its pixels is repeated."""
+    torch.manual_seed(0)
+    whole = StyleGAN(16, CHANNELS, z_dim=12, w_dim=10, mapping_layers=2)
+    growing = StyleGAN(16, CHANNELS, z_dim=12, w_dim=10, mapping_layers=2, lod=1)
+    growing.load_state_dict(whole.state_dict())
+    model = Generator(growing, "growing")
+    wp = model.to_wp(model.sample(2, seed=0), "z")
+    images = model.synthesize(wp)
+    assert images.shape == (2, 16, 16, 3)
+    assert torch.equal(images, images[:, ::2, ::2].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2))
+    moved = wp.clone()
+    moved[:, 4:] += 1  # of layers that are not there
+    assert torch.equal(model.synthesize(moved), images)
+    moved[:, 3] += 1
+    assert not torch.equal(model.synthesize(moved), images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_forms_of_instance_norm_agree(dtype: torch.dtype) -> None:
+    """The first is a CPU's, the second a GPU's."""
+    torch.manual_seed(0)
+    x = (3 * torch.randn(3, 5, 8, 8) + 2).to(dtype)
+    scale, offset = torch.randn(2, 3, 5)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05  # a rounding more in bfloat16, of values up to 10
+    deviation, mean = torch.std_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
+    expected = (x.float() - mean) / deviation * scale[:, :, None, None] + offset[:, :, None, None]
+    for form in (normalize_rows, normalize_batch):
+        found = form(x, scale, offset)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)

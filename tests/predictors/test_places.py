@@ -130,3 +130,23 @@ def test_damaged_files_are_refused(files: Path, tmp_path: Path) -> None:
     replace(FILES[0], b"not weights")
     with pytest.raises(CheckpointError, match=FILES[0]):
         load_places(tmp_path)
+    np.save(tmp_path / "matrix.npy", np.full((102, 512), np.nan, np.float32))
+    replace(FILES[1], (tmp_path / "matrix.npy").read_bytes())
+    with pytest.raises(CheckpointError, match=f"holds NaN or infinity; fetch {FILES[1]} again"):
+        load_places(tmp_path)
+    with pytest.raises(HiganError, match="unknown resize 'nearest'; expected one of pillow, device"):
+        load_places(tmp_path, resize="nearest")
+
+
+def test_damaged_weights_are_refused(files: Path, tmp_path: Path) -> None:
+    for file in FILES[1:]:
+        (tmp_path / file).symlink_to(files / file)
+    state = torch.load(files / FILES[0], weights_only=True)["state_dict"]
+    for content, words in (
+        (state, "has no state_dict; expected wideresnet18_places365.pth.tar as it is published"),
+        ({"state_dict": state | {"module.fc.bias": torch.zeros(364)}}, r"fc.bias is \[364\]; expected \[365\]"),
+        ({"state_dict": state | {"module.fc.bias": torch.full((365,), torch.nan)}}, "fc.bias holds NaN or infinity"),
+    ):
+        torch.save(content, tmp_path / FILES[0])
+        with pytest.raises(CheckpointError, match=words):
+            load_places(tmp_path)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -83,6 +84,10 @@ def nameless(device): return object()
 def broken(device): raise RuntimeError("no weights")
 def other(): pass
 constant = 3
+class Confused(Own):
+    def predict(self, images): return {}["weights"]
+class Misshapen(Own):
+    def predict(self, images): raise RuntimeError("shapes do not fit")
 """
 
 
@@ -130,3 +135,51 @@ def test_listing_says_what_is_missing(
     main()
     printed = capsys.readouterr().out
     assert "rooms" in printed and "labels_sunattribute.txt" in printed and str(tmp_path) in printed
+
+
+def test_lack_of_memory_scores_fewer_at_once() -> None:
+    sizes: list[int] = []
+
+    def scarce(images: Tensor) -> dict[str, Tensor]:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"attribute": images.double().mean(dim=(1, 2))}
+
+    images = torch.arange(5 * 4 * 4 * 3).remainder(251).to(torch.uint8).reshape(5, 4, 4, 3)
+    scores = make(score=scarce).predict(images)["attribute"]
+    assert torch.equal(scores, make().predict(images)["attribute"])
+    assert sizes == [5, 2, 2, 1]
+
+
+def test_scores_that_are_not_finite_are_named() -> None:
+    scores = np.zeros((3, 3), np.float32)
+    make().require_finite("attribute", scores)
+    scores[1, 2], scores[2, 0] = np.inf, np.nan
+    with pytest.raises(HiganError, match="gives inf as blue for sample 11; expected finite numbers"):
+        make().require_finite("attribute", scores, start=10)
+
+
+@pytest.mark.parametrize("member", ["", "  ", "a" * 151, "a\nb", "\x1b[31m", 3, None])
+def test_names_that_no_file_can_have_are_refused(member: Any) -> None:
+    with pytest.raises(HiganError, match="expected 1 to 150 printable characters"):
+        make({"attribute": ["red", member]})
+
+
+@pytest.mark.parametrize("names", [["red"], {"attribute": "red"}, None, {"attribute": None}])
+def test_names_without_groups_are_refused(names: Any) -> None:
+    with pytest.raises(HiganError, match=r"expected \{group: \[name, \.\.\.\]\}"):
+        Predictor("test", names, lambda images: {}, CPU)
+
+
+def test_levels_and_scores_of_another_kind_are_refused() -> None:
+    for settings in ({"levels": ["layout"]}, {"score": 3}):
+        with pytest.raises(HiganError, match=r"expected levels \{name: level\} and a function that scores images"):
+            make(**settings)  # type: ignore[arg-type]
+
+
+def test_an_own_predictor_that_fails(module: str) -> None:
+    with pytest.raises(HiganError, match=r"failed \(KeyError: 'weights'\)"):
+        load_predictor(f"{module}:Confused", device="cpu").predict(IMAGES)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        load_predictor(f"{module}:Misshapen", device="cpu").predict(IMAGES)

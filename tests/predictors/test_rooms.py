@@ -74,3 +74,26 @@ def test_damaged_weights_are_refused(weights: Path, tmp_path: Path) -> None:
         load_rooms(path)
     with pytest.raises(CheckpointError, match="train_predictor"):
         load_rooms(tmp_path / "nothing.pth")
+
+
+def test_contents_that_are_no_predictor_are_refused(weights: Path, tmp_path: Path) -> None:
+    content = torch.load(weights, weights_only=True)
+    state = content["state_dict"]
+    path = tmp_path / "rooms_predictor.pth"
+    for change, words in (
+        ({"resolution": "32"}, "resolution is '32'; expected int"),
+        ({"names": ("a", "b")}, "names is .*expected list"),
+        ({"names": []}, "0 names; expected 6 widths and names"),
+        ({"channels": [4, 6, 8]}, "expected 6 widths"),
+        ({"hidden": -5}, "expected 6 widths"),
+        ({"hidden": 2**40}, "expected 6 widths"),
+        ({"resolution": 40}, "resolution is 40; expected a multiple of 16 up to 4096"),
+        ({"resolution": 2**20}, "expected a multiple of 16"),
+        ({"hidden": 6}, "size mismatch"),
+        ({"state_dict": {"head.bias": state["head.bias"]}}, "Missing key"),
+        ({"state_dict": state | {"head.bias": torch.full((3,), torch.inf)}}, "head.bias holds NaN or infinity"),
+    ):
+        torch.save(content | change, path)
+        with pytest.raises(CheckpointError, match=f"(?s){words}") as error:
+            load_rooms(path)
+        assert "rooms_predictor.pth is not a rooms predictor or is damaged" in str(error.value)
