@@ -43,11 +43,16 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype called `name` ("fp32", "bf16", or "fp16" on CUDA only) for activations on `device`."""
+    """Return the dtype called `name` ("fp32", "bf16", or "fp16" on CUDA only) for activations on `device`.
+
+    On CUDA "fp32" also keeps PyTorch from convolving in TF32, whose rounding is a thousand times that of float32.
+    """
     if name not in PRECISIONS:
         raise HiganError(f"unknown precision {name!r}; expected one of {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type != "cuda":
         raise HiganError(f"precision fp16 needs a CUDA device, found {device.type}; use bf16 or fp32")
+    if name == "fp32" and device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return PRECISIONS[name]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from higan import devices
-from higan.devices import choose_device, free_memory, keep_freed_memory, require_memory, within_memory
+from higan.devices import choose_device, choose_precision, free_memory, keep_freed_memory, require_memory, within_memory
 from higan.errors import HiganError
 
 
@@ -30,6 +30,15 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(HiganError, match="2 CUDA devices found"):
         choose_device("cuda:2")
+
+
+def test_float32_is_not_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert choose_precision("bf16", torch.device("cuda")) == torch.bfloat16
+    assert choose_precision("fp32", torch.device("cpu")) == torch.float32
+    assert torch.backends.cudnn.allow_tf32
+    assert choose_precision("fp32", torch.device("cuda")) == torch.float32
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_cpu_s_lack_of_memory_halves_the_size() -> None:
