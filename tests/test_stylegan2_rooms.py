@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import higan
+from higan.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "stylegan2_rooms"
@@ -21,12 +23,16 @@ BOUNDARIES = sorted((ROOT / "boundaries" / "stylegan2_rooms").glob("*_boundary.n
 
 @pytest.fixture(scope="module")
 def scenes() -> ModuleType:
+    return import_program("scenes")
+
+
+def import_program(name: str) -> ModuleType:
+    """Import one of the programs that made the model."""
     sys.path.insert(0, str(MODEL))
     try:
-        import scenes
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(MODEL))
-    return scenes
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +131,42 @@ def test_lighting_brightens_and_leaves_the_bed(generator: higan.Generator, predi
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    def train(*options: str) -> str:
-        command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path / "run"), *options]
+    def train(run: str, *options: str) -> str:
+        command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path / run), *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
     small = ("--resolution", "32", "--batch", "8", "--renders", "16", "--device", "cpu", "--log_steps", "1")
-    runs = [train(*small, "--kimg", "1", "--minutes", "0.02") for _ in range(2)]
+    small += ("--kimg", "1", "--minutes", "0.02")
+    runs = [train("run", *small) for _ in range(2)]
     first, again = ([json.loads(line)["kimg"] for line in run.splitlines() if line[:1] == "{"] for run in runs)
     assert first[0] == 0.01 and again[0] > 0.01
     assert list((tmp_path / "run").glob("samples_*.png"))
-    train("--resolution", "32", "--export", str(tmp_path / "rooms.pth"))
+    train("run", "--resolution", "32", "--export", str(tmp_path / "rooms.pth"))
     generator = higan.load_generator(tmp_path / "rooms.pth", device="cpu")
     assert generator.synthesize(generator.sample(2, seed=0), space="z").shape == (2, 32, 32, 3)
+
+    # while the discriminator trains alone, the generator that a run begins with stays as it is
+    train("next", *small, "--initial", str(tmp_path / "rooms.pth"), "--discriminator_kimg", "1")
+    train("next", "--resolution", "32", "--export", str(tmp_path / "next.pth"))
+    weights, after = (read_checkpoint(tmp_path / name).state_dict for name in ("rooms.pth", "next.pth"))
+    assert all(torch.equal(value, after[name]) for name, value in weights.items() if name != "w_avg")
+
+
+def test_names_of_generated_images_are_drawn_to_those_of_renders() -> None:
+    naming = import_program("train_generator").Naming()
+    random = torch.Generator().manual_seed(0)
+    binary, continuous = naming.binary.nonzero()[0, 0], (~naming.binary).nonzero()[0, 0]
+    pulls = torch.zeros(2)
+    for batch in range(600):
+        real, fake = (torch.randn(16, len(naming.binary), generator=random) for _ in range(2))
+        fake[:, binary] += 1  # there too often
+        fake[:, continuous] *= 0.3  # too much alike
+        fake.requires_grad_()
+        (slope,) = torch.autograd.grad(naming.distance(real, fake), fake)
+        if batch < 100:
+            assert not slope.any()  # a few batches differ by chance
+        pulls += torch.stack([slope[:, binary].sum(), (slope * fake.detach())[:, continuous].sum()])
+    assert naming.gap()[binary, -1] > 0.2 and naming.gap()[continuous, continuous] < -0.7
+    assert pulls[0] > 0 and pulls[1] < 0  # down the slope there is less of the one, and more variety in the other

@@ -1,11 +1,14 @@
 """Train the embedded StyleGAN2 on rendered rooms; interrupted runs go on from their last checkpoint.
 
-    python train_generator.py --out runs/64 --kimg 420 --processes 2                      two CPU cores, two hours
+    python train_generator.py --out runs/64 --kimg 600 --processes 2                      two CPU cores, two hours
     python train_generator.py --out runs/128 --resolution 128 --device cuda --minutes 9   a GPU, in slices
     python train_generator.py --out runs/64 --export stylegan2_rooms.pth                  write the averaged generator
 
 Losses and schedule follow StyleGAN2 (Karras et al. 2020): non-saturating logistic loss, lazy R1, style mixing,
-minibatch standard deviation, exponential moving average; no path length regularisation.
+minibatch standard deviation, exponential moving average; no path length regularisation. On top of that the
+discriminator learns to name the factors of the renders it sees (an auxiliary task on real images, after Odena et al.
+2017), which teaches it what matters in a room, and the generator matches the mean and covariance of what it names
+(feature matching, Salimans et al. 2016). The generator is never told a factor of the room it draws.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
+from train_predictor import label_matrix
 
+from higan.checkpoints import read_checkpoint
 from higan.devices import choose_device, keep_freed_memory
 from higan.generators.layers import SLOPE, EqualizedLinear
 from higan.generators.stylegan2 import StyleGAN2
@@ -39,12 +44,15 @@ MAPPING_LAYERS = 4
 GENERATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 24, 128: 16, 256: 16}
 DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 32, 128: 32}
 LEARNING_RATE = 2.5e-3
-NOISE_RATE = 0.01  # of the noise strengths: at full rate they grow into speckles long before there is texture to draw
+NOISE_RATE = 0.1  # of the noise strengths: at full rate they grow into speckles long before there is texture to draw
 DECAY_FRACTION = 0.3  # the learning rate falls linearly to zero over this last part of the run
 MIXING_PROBABILITY = 0.9
 R1_GAMMA = 0.05  # at 0.3 walls stay grainy and textures do not come
 R1_INTERVAL = 16
 EMA_HALF_LIFE_KIMG = 5.0
+NAMING_WEIGHT = 0.5  # of the sum over scores of the discriminator's naming loss
+MEAN_WEIGHT, COVARIANCE_WEIGHT = 2.0, 2.0  # of the generator's moment matching
+MOMENT_MEMORY = 0.995  # per step: the moments are those of some 200 batches
 GPU_CHANNEL_FACTOR = 2  # a GPU affords wider layers
 
 
@@ -67,9 +75,12 @@ class EqualizedConv(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Residual discriminator: images [N, 3, R, R] in [-1, 1] -> logits [N, 1], 2x2 pixels at once."""
+    """Residual discriminator: images [N, 3, R, R] in [-1, 1] -> logits [N, 1] and names [N, K], 2x2 pixels at once.
 
-    def __init__(self, resolution: int, channels: dict[int, int]) -> None:
+    The names are what it takes the K scores of `scenes.labels` to be: logits of binary ones, values of the others.
+    """
+
+    def __init__(self, resolution: int, channels: dict[int, int], num_names: int) -> None:
         super().__init__()
         size = resolution // 2
         self.dtype = torch.float32
@@ -90,8 +101,9 @@ class Discriminator(nn.Module):
         self.last = EqualizedConv(channels[4] + 1, channels[4], 3)
         self.dense = EqualizedLinear(channels[4] * 16, channels[4], gain=math.sqrt(2))
         self.logit = EqualizedLinear(channels[4], 1)
+        self.naming = EqualizedLinear(channels[4], num_names)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = F.pixel_unshuffle(images, 2).to(self.dtype, memory_format=torch.channels_last)
         x = self.first(x)
         for first, second, skip in self.blocks:
@@ -100,7 +112,7 @@ class Discriminator(nn.Module):
         x = x.float()
         x = self.last(torch.cat([x, minibatch_deviation(x)], dim=1))
         x = F.leaky_relu(self.dense(x.flatten(1)), SLOPE)
-        return self.logit(x)
+        return self.logit(x), self.naming(x)
 
 
 def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
@@ -112,20 +124,65 @@ def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
     return y.repeat(group)[:, None, None, None].expand(-1, -1, height, width)
 
 
+class Naming(nn.Module):
+    """The loss of naming renders, and how far the names of generated images are from the renders' as a whole.
+
+    `moments` [2, K, K + 1] hold covariance and, last, mean of the names of renders and of generated images.
+    """
+
+    binary: Tensor
+    moments: Tensor
+    batches: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        kinds = [scenes.KINDS[name] == "binary" for name in scenes.SCORE_NAMES]
+        self.register_buffer("binary", torch.tensor(kinds))
+        self.register_buffer("moments", torch.zeros(2, len(kinds), len(kinds) + 1))
+        self.register_buffer("batches", torch.tensor(0.0))
+
+    def loss(self, names: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of binary names, half the squared error of the others, summed over names [N, K]."""
+        entropy = F.binary_cross_entropy_with_logits(names, targets.clamp(0.02, 0.98), reduction="none")
+        return torch.where(self.binary, entropy, 0.5 * (names - targets).square()).mean(dim=0).sum()
+
+    def distance(self, real: Tensor, fake: Tensor) -> Tensor:
+        """A loss whose gradient lowers the squared distance of mean and covariance over the last batches."""
+        self.batches += 1
+        share = (1 / self.batches).clamp(min=1 - MOMENT_MEMORY)
+        current = []
+        for stored, names in zip(self.moments, (real.detach(), fake), strict=True):
+            values = torch.where(self.binary, torch.tanh(names / 2), names)
+            centred = values - self.moments[0, :, -1]
+            current.append(torch.cat([centred.T @ centred / len(values), values.mean(dim=0)[:, None]], dim=1))
+            stored.lerp_(current[-1].detach(), share)
+        weights = torch.full_like(self.moments[0], COVARIANCE_WEIGHT)
+        weights[:, -1] = MEAN_WEIGHT
+        weights *= (share <= 1 - MOMENT_MEMORY).float()  # the moments of few batches are mostly chance
+        return 2 * (weights * self.gap() * current[1]).sum()
+
+    def gap(self) -> Tensor:
+        """How far the moments of generated images are from those of renders, [K, K + 1]."""
+        return self.moments[1] - self.moments[0]
+
+
 class Renders:
-    """Batches of renders [N, 3, R, R] in [-1, 1]: fresh ones on a GPU, from a pool rendered once on a CPU."""
+    """Batches of renders [N, 3, R, R] in [-1, 1] with labels: fresh on a GPU, from a pool rendered once on a CPU."""
 
     def __init__(self, pool: Path, resolution: int, device: torch.device) -> None:
         self.resolution, self.device = resolution, device
         self.pool = None if device.type == "cuda" else np.load(pool, mmap_mode="r")
+        if self.pool is not None:
+            self.targets = label_matrix(scenes.sample_factors(len(self.pool), seed=1))
 
-    def batch(self, num: int, index: int) -> Tensor:
+    def batch(self, num: int, index: int) -> tuple[Tensor, Tensor]:
         if self.pool is None:
-            images = scenes.render(scenes.sample_factors(num, seed=1, start=index * num), self.resolution, self.device)
+            factors = scenes.sample_factors(num, seed=1, start=index * num)
+            images, targets = scenes.render(factors, self.resolution, self.device), label_matrix(factors)
         else:
-            rows = np.random.default_rng([1, index]).integers(len(self.pool), size=num)
-            images = torch.from_numpy(self.pool[np.sort(rows)])
-        return images.to(self.device).float() / 127.5 - 1
+            rows = np.sort(np.random.default_rng([1, index]).integers(len(self.pool), size=num))
+            images, targets = torch.from_numpy(self.pool[rows]), self.targets[rows]
+        return images.to(self.device).float() / 127.5 - 1, targets.to(self.device)
 
 
 def render_pool(path: Path, resolution: int, num: int, processes: int) -> None:
@@ -169,7 +226,8 @@ def build(resolution: int, device: torch.device) -> tuple[StyleGAN2, Discriminat
     factor = GPU_CHANNEL_FACTOR if device.type == "cuda" else 1
     channels = {size: factor * count for size, count in GENERATOR_CHANNELS.items() if size <= resolution}
     generator = StyleGAN2(resolution, channels, Z_DIM, W_DIM, MAPPING_LAYERS)
-    discriminator = Discriminator(resolution, {size: factor * count for size, count in DISCRIMINATOR_CHANNELS.items()})
+    channels = {size: factor * count for size, count in DISCRIMINATOR_CHANNELS.items()}
+    discriminator = Discriminator(resolution, channels, len(scenes.SCORE_NAMES))
     for network in (generator, discriminator):
         network.to(device)
         network.dtype = torch.bfloat16
@@ -180,7 +238,7 @@ def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
     """Mean squared gradient norm of the logits at real images (Mescheder et al. 2018), in float32."""
     images = images.detach().requires_grad_()
     dtype, discriminator.dtype = discriminator.dtype, torch.float32
-    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(images)[0].sum(), images, create_graph=True)
     discriminator.dtype = dtype
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
@@ -209,8 +267,8 @@ def update_average(average: StyleGAN2, generator: StyleGAN2, batch: int, seen: i
 def make_optimizer(network: nn.Module) -> torch.optim.Adam:
     noises = [value for name, value in network.named_parameters() if name.endswith("noise_strength")]
     others = [value for name, value in network.named_parameters() if not name.endswith("noise_strength")]
-    groups = [{"params": others, "rate": 1.0}, {"params": noises, "rate": NOISE_RATE}]
-    return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.0, 0.99), eps=1e-8, fused=True)
+    groups = [{"params": part} for part in (others, noises) if part]
+    return torch.optim.Adam(groups, betas=(0.0, 0.99), eps=1e-8, fused=True)
 
 
 def learning_rate(seen: int, total: int) -> float:
@@ -239,10 +297,14 @@ def train(rank: int, args: argparse.Namespace) -> None:
     batch = args.batch // args.processes
     torch.manual_seed(args.seed)
     generator, discriminator = build(args.resolution, device)
+    naming = Naming().to(device)
+    if args.initial:
+        weights = read_checkpoint(args.initial).state_dict
+        generator.load_state_dict({name: torch.as_tensor(value).float() for name, value in weights.items()})
     average = copy.deepcopy(generator).requires_grad_(False)
     optimizers = [make_optimizer(network) for network in (generator, discriminator)]
     parts = {"generator": generator, "discriminator": discriminator, "average": average}
-    parts |= {"generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
+    parts |= {"naming": naming, "generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
     checkpoint = args.out / "checkpoint.pth"
     step, seconds = 0, 0.0
     if checkpoint.exists():
@@ -267,14 +329,18 @@ def train(rank: int, args: argparse.Namespace) -> None:
     while step * args.batch < total and not out_of_time(started, args.minutes):
         seen = step * args.batch
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(seen, total) * group["rate"]
-        real = renders.batch(batch, step * args.processes + rank)
+            for group, rate in zip(optimizer.param_groups, (1.0, NOISE_RATE), strict=False):
+                group["lr"] = learning_rate(seen, total) * rate
+        real, targets = renders.batch(batch, step * args.processes + rank)
+        alone = seen < args.discriminator_kimg * 1000
 
         # One batch of fakes serves both networks: a second one would cost a sixth of the step.
-        fake = generator(mixed_codes(generator, batch), fresh_noises(generator, batch))
-        logits_real, logits_fake = discriminator(real), discriminator(fake.detach())
+        with torch.set_grad_enabled(not alone):
+            fake = generator(mixed_codes(generator, batch), fresh_noises(generator, batch))
+        (logits_real, names_real), (logits_fake, _) = discriminator(real), discriminator(fake.detach())
         loss = F.softplus(logits_fake).mean() + F.softplus(-logits_real).mean()
+        naming_loss = naming.loss(names_real, targets)
+        loss = loss + NAMING_WEIGHT * naming_loss
         if step % R1_INTERVAL == 0:
             loss = loss + r1_penalty(discriminator, real[: batch // 2]) * (R1_GAMMA / 2 * R1_INTERVAL)
         optimizers[1].zero_grad(set_to_none=True)
@@ -282,14 +348,16 @@ def train(rank: int, args: argparse.Namespace) -> None:
         synchronize_gradients(discriminator)
         optimizers[1].step()
 
-        discriminator.requires_grad_(False)
-        generator_loss = F.softplus(-discriminator(fake)).mean()
-        optimizers[0].zero_grad(set_to_none=True)
-        generator_loss.backward()
-        synchronize_gradients(generator)
-        optimizers[0].step()
-        discriminator.requires_grad_(True)
-        update_average(average, generator, args.batch, seen)
+        if not alone:
+            discriminator.requires_grad_(False)
+            logits, names = discriminator(fake)
+            generator_loss = F.softplus(-logits).mean()
+            optimizers[0].zero_grad(set_to_none=True)
+            (generator_loss + naming.distance(names_real, names)).backward()
+            synchronize_gradients(generator)
+            optimizers[0].step()
+            discriminator.requires_grad_(True)
+            update_average(average, generator, args.batch, seen)
 
         step += 1
         if step % args.log_steps == 0 and rank == 0:
@@ -303,7 +371,10 @@ def train(rank: int, args: argparse.Namespace) -> None:
                 "hours": round(seconds / 3600, 3),
                 "real": round(logits_real.mean().item(), 3),
                 "fake": round(logits_fake.mean().item(), 3),
-                "loss": round(generator_loss.item(), 3),
+                "loss": round(loss.item(), 3),
+                "naming": round(naming_loss.item(), 3),
+                "means": round(naming.gap()[:, -1].square().sum().item(), 4),
+                "covariances": round(naming.gap()[:, :-1].square().sum().item(), 3),
             }
             print(json.dumps(line), flush=True)
             if not math.isfinite(line["loss"]):
@@ -371,6 +442,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and codes (default: 0)")
     parser.add_argument("--log_steps", type=int, default=50, help="steps between progress lines (default: 50)")
     parser.add_argument("--sheet_kimg", type=int, default=10, help="kimg between checkpoints (default: 10)")
+    parser.add_argument("--initial", type=Path, help="generator to begin a new run with (default: random weights)")
+    parser.add_argument(
+        "--discriminator_kimg", type=int, default=0, help="kimg that the discriminator trains alone first (default: 0)"
+    )
     parser.add_argument("--export", type=Path, help="write the averaged generator to this file and stop")
     return parser.parse_args()
 
