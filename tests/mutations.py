@@ -209,6 +209,13 @@ MUTATIONS = [
         "tests/test_stops.py",
     ),
     Mutation(
+        "a signal in whose place is another error is that error",
+        "higan/stops.py",
+        "_raised.append(number)",
+        "_raised.clear()",
+        "tests/test_stops.py",
+    ),
+    Mutation(
         "a process of --jobs outlives the script",
         "higan/workers.py",
         "threading.Thread(target=_end_with, args=(connection.Connection(alive),), daemon=True).start()",
