@@ -86,7 +86,7 @@ class LogFile(logging.FileHandler):
         super().handleError(record)
 
 
-class LogStream(logging.StreamHandler[Any]):
+class LogStream(logging.StreamHandler):
     """The run goes on without a terminal or a pipe that is gone."""
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SOON = 1e-3  # seconds
 Handlers = dict[int, Any]
+_raised: list[int] = []  # signals whose Stopped was raised
 _dropped: list[int] = []  # signals to be sent again
 
 
@@ -29,6 +30,7 @@ class Stopped(KeyboardInterrupt):
 def stops_raised() -> Iterator[None]:
     """Raise Stopped in the block when a signal comes, also where Python would drop the exception.
 
+    Where it is caught or another error takes its place, as C code does that imports a module, the block ends with it.
     After the block signals are ignored, so that the program ends in peace; after one has stopped it, the next kills,
     where threads have to end first.
     """
@@ -37,11 +39,18 @@ def stops_raised() -> Iterator[None]:
     after = signal.SIG_IGN
     try:
         sys.unraisablehook = _report_unraisable
+        _raised.clear()
         before = handle_stops(_raise_stopped)
         try:
             yield
             while _dropped:
                 time.sleep(SOON)  # until it is sent again
+            if _raised:
+                raise Stopped(_raised[0])
+        except Exception as error:
+            if _raised:
+                raise Stopped(_raised[0]) from error
+            raise
         finally:
             if _dropped:
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -114,6 +123,7 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
     if _reports(frame):
         _send_later(number)
     else:
+        _raised.append(number)
         raise Stopped(number)
 
 

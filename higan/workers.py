@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from typing import Any, NoReturn, TypeVar
 
 from higan.errors import HiganError
@@ -17,6 +18,9 @@ from higan.stops import Stopped, stops_held
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+# What multiprocessing starts looks for modules in the current folder first, which may be anybody's, and prints a
+# traceback where its parent is killed at that moment.
+PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from higan.workers import serve; serve(*map(int, sys.argv[1:3]))"
 
 
 def in_processes(
@@ -24,13 +28,14 @@ def in_processes(
 ) -> Generator[Result, None, None]:
     """Yield what `work` yields for every task, in the order of the tasks.
 
-    The processes are spawned: nothing of this one is copied, neither its threads nor its locks of folders. However
-    the generator ends, they are gone by then; where this process is killed, they end at once.
+    The processes are started anew: nothing of this one is copied, neither its threads nor its locks of folders.
+    However the generator ends, they are gone by then; where this process is killed, they end at once.
 
     Parameters
     ----------
     work
-        Called with one task at a time. It, the tasks and the results can be pickled, and none of them is None.
+        Called with one task at a time. It, the tasks and the results can be pickled, and none of them is None; it is
+        of a module that can be imported.
     tasks
         Asked for the next one when a process has nothing to do.
     jobs
@@ -49,7 +54,9 @@ def in_processes(
     try:
         with stops_held():
             for _ in range(jobs):
-                workers.append(_Worker(work))
+                workers.append(_Worker())
+        for worker in workers:
+            worker.send(work)
         while True:
             for worker in workers:
                 if worker.answer.complete and (task := next(remaining, None)) is not None:
@@ -72,8 +79,9 @@ def in_processes(
             for worker in workers:
                 worker.process.kill()
             for worker in workers:
-                worker.process.join()
+                worker.process.wait()
                 worker.link.close()
+                worker.alive.close()
 
 
 class _Answer:
@@ -87,25 +95,34 @@ class _Answer:
 class _Worker:
     """A process that does a task at a time, seen from the one that started it."""
 
-    def __init__(self, work: Callable[[Any], Iterable[Any]]) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self) -> None:
         self.answer = _Answer(complete=True)
-        self.link, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other, work), daemon=True)
-        resource_tracker.ensure_running()  # otherwise started below, and SIGINT no longer blocked afterwards
+        self.link, link = connection.Pipe()
+        alive, self.alive = connection.Pipe(duplex=False)
+        ends = (link.fileno(), alive.fileno())
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process.start()  # Ctrl-C goes to all processes of a terminal: in this one, it stays blocked
+        try:  # Ctrl-C goes to all processes of a terminal: in this one, it stays blocked
+            self.process = subprocess.Popen(
+                [sys.executable, *flags, "-c", PROGRAM, *map(str, ends), *sys.path],
+                stdin=subprocess.DEVNULL,
+                pass_fds=ends,
+            )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            other.close()
+            link.close()
+            alive.close()
+
+    def send(self, thing: Any) -> None:
+        """Send what to work with, or a task."""
+        try:
+            self.link.send(thing)
+        except ConnectionError:
+            self._report()
 
     def give(self, task: Any) -> _Answer:
         """Send a task to a process that has none."""
-        try:
-            self.link.send(task)
-        except ConnectionError:
-            self._report()
+        self.send(task)
         self.answer = _Answer()
         return self.answer
 
@@ -122,8 +139,7 @@ class _Worker:
 
     def _report(self) -> NoReturn:
         """Raise what the end of the process means."""
-        self.process.join()
-        status = self.process.exitcode
+        status = self.process.wait()
         if status == -signal.SIGTERM:
             raise Stopped(signal.SIGTERM)
         if status == -signal.SIGKILL:
@@ -134,14 +150,16 @@ class _Worker:
         raise RuntimeError(f"a process ended with status {status}")
 
 
-def _serve(link: connection.Connection, work: Callable[[Any], Iterable[Any]]) -> None:
-    """Do the tasks that come over `link`, in a process of its own."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def serve(link: int, alive: int) -> None:
+    """Do the tasks that come over `link`, in a process of its own, while the other end of `alive` is open."""
+    threading.Thread(target=_end_with, args=(connection.Connection(alive),), daemon=True).start()
+    tasks = connection.Connection(link)
     with suppress(EOFError, ConnectionError):
+        work = tasks.recv()
         while True:
-            for result in _results(work, link.recv()):
-                link.send(result)
-            link.send(None)
+            for result in _results(work, tasks.recv()):
+                tasks.send(result)
+            tasks.send(None)
 
 
 def _results(work: Callable[[Any], Iterable[Any]], task: Any) -> Iterator[Any]:
@@ -152,8 +170,6 @@ def _results(work: Callable[[Any], Iterable[Any]], task: Any) -> Iterator[Any]:
         yield error
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _end_with(alive: connection.Connection) -> None:
+    connection.wait([alive])
+    os._exit(1)

@@ -209,10 +209,17 @@ MUTATIONS = [
         "tests/test_stops.py",
     ),
     Mutation(
+        "a signal in whose place is another error is that error",
+        "higan/stops.py",
+        "_raised.append(number)",
+        "_raised.clear()",
+        "tests/test_stops.py",
+    ),
+    Mutation(
         "a process of --jobs outlives the script",
         "higan/workers.py",
-        "threading.Thread(target=_end_with_parent, daemon=True).start()",
-        "threading.Thread(target=_end_with_parent, daemon=True)",
+        "threading.Thread(target=_end_with, args=(connection.Connection(alive),), daemon=True).start()",
+        "threading.Thread(target=_end_with, args=(connection.Connection(alive),), daemon=True)",
         "tests/test_workers.py::test_a_process_ends_at_once_with_the_one_that_started_it",
     ),
     Mutation(

@@ -48,6 +48,14 @@ def test_what_is_below_knows_nothing_of_what_is_above(name: str) -> None:
             assert not [other for other in imported(module) if other.startswith(above)], module
 
 
+@pytest.mark.parametrize("module", FILES)
+def test_bases_of_classes_are_plain(module: str) -> None:
+    """The standard library's generic classes cannot all be subscripted in the oldest Python, 3.10."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    bases = [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    assert not [ast.unparse(base) for base in bases if isinstance(base, ast.Subscript)]
+
+
 @pytest.mark.parametrize("name", ["synthesize", "train_boundary", "rescore", "manipulate", "simple_manipulate"])
 def test_help_needs_neither_torch_nor_numpy(name: str) -> None:
     code = (

@@ -67,7 +67,7 @@ def test_scripts_from_elsewhere(tmp_path: Path) -> None:
     (folder / "Liste ß.txt").write_text(f"(window, w): {folder}/é/window_boundary.npy\n", encoding="utf-8")
     commands = [
         "synthesize.py Räume.pth -N 120 --predictor_name=rooms --generate_prediction --generate_html -o 'aus gabe/ö'",
-        "train_boundary.py 'aus gabe/ö/w.npy' 'aus gabe/ö/attribute.npy' --score_name=window -N 0.2 -o é",
+        "train_boundary.py 'aus gabe/ö/w.npy' 'aus gabe/ö/attribute.npy' --score_name all -N 0.2 --jobs=2 -o é",
         f"rescore.py Räume.pth 'Liste ß.txt' --predictor_name=rooms -N 8 --write_layers --control=2 -o '{folder}/ä'",
         "manipulate.py Räume.pth 'Liste ß.txt' -N 2 --generate_html --html_name=ß.html -o '日 本'",
         "simple_manipulate.py stylegan2_rooms window -N 1 -o ñ",

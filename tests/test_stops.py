@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import io
 import os
@@ -12,10 +13,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from higan.errors import run_script
+from higan.errors import HiganError, run_script
 from higan.stops import STOP_SIGNALS, Stopped, StopSignal, handle_stops, stops_held
 
 
@@ -78,24 +80,53 @@ def ending(capsys: pytest.CaptureFixture[str], main: Callable[[], None]) -> tupl
 
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("seconds", [0, 60], ids=["at the end", "in the middle"])
+@pytest.mark.parametrize("seconds", [0, 20], ids=["at the end", "in the middle"])
 def test_a_signal_where_exceptions_are_dropped(
     place: Callable[[Callable[[], None]], None], number: int, seconds: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook = sys.unraisablehook
+    went_on = False
 
     def main() -> None:
+        nonlocal went_on
         place(lambda: signal.raise_signal(number))
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pass
+        went_on = seconds > 0
 
     status, said = ending(capsys, main)
     assert status == 128 + number
     assert len(said.splitlines()) == 1
     assert f"stopped by {signal.Signals(number).name}; " in said
+    assert not went_on
     assert sys.unraisablehook is hook
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize("error", [ImportError("no such module"), HiganError("no such file"), None])
+def test_a_signal_in_whose_place_is_another_error(error: Exception | None, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        if error:
+            raise error
+
+    status, said = ending(capsys, main)
+    assert status == 128 + signal.SIGTERM
+    assert said.count("\n") == 1 and "stopped by SIGTERM; " in said
+    with pytest.raises(ValueError, match="later"):
+        run_script(lambda: int("later"))
+
+
+def test_a_signal_while_c_code_imports_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "signalling.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, said = ending(capsys, lambda: ctypes.pythonapi.PyCapsule_Import(b"signalling.capsule", 0))
+    assert status == 128 + signal.SIGINT
+    assert said.count("\n") == 1 and "stopped by SIGINT; " in said
 
 
 def test_a_signal_waits_for_the_end_of_a_block(capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,6 +169,20 @@ def test_changed_arguments_are_refused(model: Path, tmp_path: Path, capsys: pyte
     assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 0
 
 
+def test_options_that_change_no_byte_can_change(model: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(model, "-N", 8, "-o", first, "--skip_image", "--save_wp") == 0
+    before = digests(first)
+    assert run(model, "-N", 8, "-o", first, "--save_wp", "--generate_html") == 0
+    assert digests(first).items() >= before.items() and (first / "synthesis.html").exists()
+    assert run(model, "-N", 8, "-o", first) == 2
+    codes = ("-i", first / "wp.npy", "-s", "wp", "-o", second)
+    assert run(model, *codes) == 0
+    before = digests(second)
+    assert run(model, *codes, "--save_wp", "--skip_image") == 0
+    assert digests(second) == before
+
+
 def test_codes_come_back(model: Path, tmp_path: Path) -> None:
     assert run(model, "-N", 20, "-o", tmp_path / "first", "--save_wp", *PREDICTION) == 0
     expected = np.load(tmp_path / "first" / "attribute.npy")

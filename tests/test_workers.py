@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,11 +39,21 @@ def fail(number: int) -> Iterator[int]:
     yield number
 
 
+def workers() -> list[int]:
+    """Return the processes that `in_processes` has started and that have not ended."""
+    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    children = [int(number) for path in found for number in path.read_text().split()]
+    return [number for number in children if b"higan.workers" in Path(f"/proc/{number}/cmdline").read_bytes()]
+
+
 def test_results_come_in_order() -> None:
     tasks = [(3, 0.2), (0, 0.0), (1, 0.0), (4, 0.05), (2, 0.0)]
-    found = list(in_processes(count, tasks, 3))
+    results = in_processes(count, tasks, 3)
+    found = [next(results)]
+    assert len(workers()) == 3
+    found += results
     assert found == [result for task in tasks for result in count((task[0], 0))]
-    assert not multiprocessing.active_children()
+    assert not workers()
 
 
 def test_what_was_done_before_an_error_is_not_lost() -> None:
@@ -51,7 +61,7 @@ def test_what_was_done_before_an_error_is_not_lost() -> None:
     assert [next(results), next(results)] == [5, 6]
     with pytest.raises(OSError, match="No space left"):
         next(results)
-    assert not multiprocessing.active_children()
+    assert not workers()
 
 
 @pytest.mark.parametrize(
@@ -65,14 +75,14 @@ def test_what_was_done_before_an_error_is_not_lost() -> None:
 def test_a_process_that_is_ended_from_outside(number: int, error: type[BaseException], message: str) -> None:
     with pytest.raises(error, match=message):
         list(in_processes(fail, [1, 100 + number, 2], 2))
-    assert not multiprocessing.active_children()
+    assert not workers()
 
 
 def test_nothing_goes_on_where_the_results_are_no_longer_wanted() -> None:
     results = in_processes(count, [(1, 0.0), (2, 60.0)], 2)
     assert next(results) == (1, 0)
     results.close()
-    assert not multiprocessing.active_children()
+    assert not workers()
 
 
 def test_a_process_ends_at_once_with_the_one_that_started_it() -> None:
@@ -85,6 +95,17 @@ def test_a_process_ends_at_once_with_the_one_that_started_it() -> None:
     script.kill()
     script.communicate(timeout=LIMIT)  # the end of standard output, which the processes share
     assert time.monotonic() - begun < 50
+
+
+def test_a_process_says_nothing_where_the_script_is_killed_as_it_starts(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, subprocess, test_workers as t; start = subprocess.Popen\n"
+        "def killed(*a, **k): start(*a, **k); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "subprocess.Popen = killed; next(t.in_processes(t.count, [(1, 0.0)], 1))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
 
 
 def test_a_process_starts_without_the_networks() -> None:
@@ -152,6 +173,15 @@ def test_jobs_on_scores_that_lie_in_memory(source: Path) -> None:
     for jobs in ("1", "2"):
         assert command(source, f"pickled{jobs}", "--jobs", jobs, scores="pickled").communicate(timeout=LIMIT)[1] == ""
     assert digests(source / "pickled1") == digests(source / "pickled2")
+
+
+def test_jobs_import_nothing_from_the_current_folder(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source / "made", tmp_path / "made")
+    for name in ("higan", "multiprocessing", "numpy", "pickle", "scipy", "signal", "subprocess", "threading"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')\n")
+    script = command(tmp_path, "out", "--jobs", "2")
+    assert script.communicate(timeout=LIMIT)[1] == "" and script.returncode == 0
+    assert not (tmp_path / "imported").exists()
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["at first", "at work"])

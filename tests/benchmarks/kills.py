@@ -3,9 +3,9 @@
     python tests/benchmarks/kills.py [COUNT] [--seed N] [--work FOLDER]
 
 COUNT (default 100) signals, SIGKILL, SIGTERM and SIGINT in turn, are spread over the five scripts on the embedded
-model. After each, nothing that is not whole may stand under a final name, and SIGTERM and SIGINT have to be answered in
-one line; after one to five of them the same command must end well, with the bytes of an undisturbed run and without
-strays. A line is printed for each; the status is 1 if one of them went wrong.
+model, train_boundary.py also with --jobs=2. After each, nothing that is not whole may stand under a final name, and
+SIGTERM and SIGINT have to be answered in one line; after one to five of them the same command must end well, with the
+bytes of an undisturbed run and without strays. A line is printed for each; the status is 1 if one of them went wrong.
 """
 
 from __future__ import annotations
@@ -37,21 +37,25 @@ from bad_days import (  # noqa: E402
 )
 
 MORE = {"synthesize": ("-N", "272")}  # three blocks
+RUNS = (*ARGUMENTS, "train_boundary --jobs=2")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 class Script:
-    """A script as its user starts it, in a folder of its own."""
+    """A script as its user starts it, in a folder of its own; `run` is its name, with further options."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
-        command = [sys.executable, str(ROOT / f"{name}.py"), *ARGUMENTS[name], *MORE.get(name, ())]
+    def __init__(self, run: str, folder: Path) -> None:
+        self.folder = folder
+        self.name, *options = run.split()
+        command = [
+            sys.executable, str(ROOT / f"{self.name}.py"), *ARGUMENTS[self.name], *MORE.get(self.name, ()), *options
+        ]  # fmt: skip
         self.process = subprocess.Popen(
             command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
     def end(self) -> tuple[int, str]:
-        """Wait for its end; return its exit status and what it said."""
+        """Wait for its end and that of its processes; return its exit status and what they said."""
         try:
             said = self.process.communicate(timeout=LIMIT)[1]
         except subprocess.TimeoutExpired:
@@ -65,15 +69,15 @@ class Script:
             time.sleep(0.001)
 
 
-def undisturbed(name: str, template: Path, folder: Path) -> float:
+def undisturbed(run: str, template: Path, folder: Path) -> float:
     """Let a script run without trouble, and return the seconds from when it answers signals to its end."""
     shutil.copytree(template, folder)
-    script = Script(name, folder)
+    script = Script(run, folder)
     script.wait_for_charge()
     begun = time.monotonic()
     status, said = script.end()
     if status or said:
-        raise SystemExit(f"{name} ends with {status} even without trouble: {said}")
+        raise SystemExit(f"{run} ends with {status} even without trouble: {said}")
     return time.monotonic() - begun
 
 
@@ -90,23 +94,22 @@ def main() -> int:
     template = work / "template"
     write_workplace(template)
     before = digests(template)
-    names = list(ARGUMENTS)
-    seconds = {name: undisturbed(name, template, work / name) for name in names}
-    right = {name: digests(work / name) for name in names}
+    seconds = {run: undisturbed(run, template, work / run) for run in RUNS}
+    right = {run: digests(work / run) for run in RUNS}
     counts: Counter[str] = Counter()
     kills = chain = 0
     while kills < args.count:
         if chain > 5 * args.count:
             raise SystemExit("signals come too late or are not answered")
-        name = names[chain % len(names)]
+        run = RUNS[chain % len(RUNS)]
         folder = work / f"chain{chain}"
         chain += 1
         shutil.copytree(template, folder)
         left = choice.randint(1, 5)
         while True:
             number = SIGNALS[kills % len(SIGNALS)]
-            moment = choice.uniform(0, 0.95) * seconds[name]
-            script = Script(name, folder)
+            moment = choice.uniform(0, 0.95) * seconds[run]
+            script = Script(run, folder)
             script.wait_for_charge()
             begun = time.monotonic()
             if left and kills < args.count:
@@ -117,18 +120,18 @@ def main() -> int:
             try:
                 status, said = script.end()
                 if status == 0:
-                    seconds[name] = min(seconds[name], time.monotonic() - begun)  # the machine may be less busy by now
-                    verdict = "finished" if not said and digests(folder) == right[name] else f"WRONG bytes; {said}"
+                    seconds[run] = min(seconds[run], time.monotonic() - begun)  # the machine may be less busy by now
+                    verdict = "finished" if not said and digests(folder) == right[run] else f"WRONG bytes; {said}"
                 else:
                     kills, left = kills + 1, left - 1
                     verdict = "stopped"
-                    check_ending(name, status, said, number)
-                    check_interrupted(folder, name, before, work / name)
+                    check_ending(script.name, status, said, number)
+                    check_interrupted(folder, script.name, before, work / run)
             except Exception as error:
                 verdict = f"WRONG: {error}"
-            counts[f"{name} {verdict.split()[0]}"] += 1
-            stopped = f"{number.name} after {moment:.2f} of {seconds[name]:.2f} s" if status else "undisturbed"
-            print(f"{kills:4d} {name:18s} {stopped:36s} {verdict}", flush=True)
+            counts[f"{run} {verdict.split()[0]}"] += 1
+            stopped = f"{number.name} after {moment:.2f} of {seconds[run]:.2f} s" if status else "undisturbed"
+            print(f"{kills:4d} {run:23s} {stopped:36s} {verdict}", flush=True)
             if "WRONG" in verdict:
                 kept = True
                 break
