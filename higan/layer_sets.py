@@ -52,6 +52,11 @@ def format_layers(layers: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def say_layers(layers: Sequence[int]) -> str:
+    """Return ascending `layers` as words of a sentence: "layer 5", "layers 5-7"."""
+    return f"layer{'s' * (len(layers) != 1)} {format_layers(layers)}"
+
+
 def group_layers(name: str, num_layers: int) -> list[int]:
     """Return the layers of the group `name`, one of `GROUPS`, of a model of `num_layers`; HiganError if it has none."""
     first, last = (round(seventh * num_layers / 7) for seventh in GROUPS[name])

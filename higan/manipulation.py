@@ -17,7 +17,7 @@ from higan.boundaries import Boundary, condition, read_boundary
 from higan.boundary_lists import BoundaryEntry
 from higan.editing import choose_layers, combine, interpolate, mix_styles, move_codes, scaled_distances
 from higan.errors import HiganError
-from higan.layer_sets import format_layers, parse_layers
+from higan.layer_sets import format_layers, parse_layers, say_layers
 from higan.report.manipulation import Heading, step_headings
 
 if TYPE_CHECKING:
@@ -128,12 +128,12 @@ def plan_moves(
                 log.warning("boundary %s is of space z, which has no layers: the code moves as a whole", name)
         elif asked or layerwise or together:
             chosen, chooser = choose_layers(boundary, generator.num_layers, asked)
-            log.info("boundary %s: layers %s (%s)", name, format_layers(chosen), chooser)
+            log.info("boundary %s: %s (%s)", name, say_layers(chosen), chooser)
         elif boundary.layers:
             log.info(
-                "boundary %s: the code moves as a whole; with --layerwise_manipulation it moves at layers %s",
+                "boundary %s: the code moves as a whole; with --layerwise_manipulation it moves at %s",
                 name,
-                format_layers(boundary.layers),
+                say_layers(boundary.layers),
             )
         reach = distances if entry.distance is None else scaled_distances(distances, entry.distance)
         known = [other.boundary for other in entries if other.boundary.space == space]
@@ -162,7 +162,7 @@ def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move
     """Move samples, given by space as `draw_codes` returns them, along one boundary; errors as `move_codes`."""
     boundary, layers = move.boundary, move.layers
     moved, space = move_codes(generator, codes, boundary, move.distances, layers, move.keep_pace)
-    where = "as a whole" if layers is None else f"at layers {format_layers(layers)}"
+    where = "as a whole" if layers is None else f"at {say_layers(layers)}"
     details = {"Boundary": f"{boundary.info.get('path', boundary.name)} (space {boundary.space})"}
     if layers is not None:
         details["Layers"] = f"{format_layers(layers)} ({move.chosen})" if move.chosen else format_layers(layers)
@@ -243,7 +243,7 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
     return Edited(
         prefix="style_mixing",
         title="Style mixing",
-        summary=f"{len(contents)} samples of {generator.name}; each step takes layers {format_layers(chosen)} "
+        summary=f"{len(contents)} samples of {generator.name}; each step takes {say_layers(chosen)} "
         "from another sample.",
         codes=torch.cat([contents[:, None], mixed], dim=1),
         space="wp",

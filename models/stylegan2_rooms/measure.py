@@ -289,6 +289,7 @@ def main() -> None:
             print_separation(args.tables)
             print_tables(args.tables / "rescore")
         if args.ground_truth:
+            print()
             print_ground_truth(args.ground_truth / "rescore")
         return
     keep_freed_memory()

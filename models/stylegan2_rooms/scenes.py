@@ -499,7 +499,7 @@ def _floor_colour(scene: _Scene, image: Tensor, x: Tensor, z: Tensor, distance: 
     table = _floor_table(scene.device)  # [2, levels, size, size]
     levels, size = table.shape[1], table.shape[2]
     # The footprint of a ray decides how much the texture is smoothed, as far things must not flicker.
-    spacing = _SHARPNESS * scene.spacing * distance / direction[1].abs().clamp(min=0.05)
+    spacing = scene.spacing * distance / direction[1].abs().clamp(min=0.05)
     level = torch.log2(spacing * (size / _TILE)).round_().clamp_(0, levels - 1).long()
     column = (x * (size / _TILE)).floor_().long() % size
     row = (z * (size / _TILE)).floor_().long() % size
@@ -513,7 +513,6 @@ def _floor_colour(scene: _Scene, image: Tensor, x: Tensor, z: Tensor, distance: 
 
 
 _TILE = 3.6  # metres that one floor tile spans
-_SHARPNESS = 0.4  # share of a ray's footprint that the floor's texture is smoothed over; less shows more grain
 _FLOOR_TABLES: dict[str, Tensor] = {}
 
 
