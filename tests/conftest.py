@@ -13,6 +13,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as in a rank of its own
 def signals() -> Iterator[None]:
     """Give the handlers of signals back that a script leaves changed, since it is to end with its process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -15,7 +15,6 @@ from higan.errors import LINE, HiganError, one_line, run_script
 
 def end(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Run `main` as a script; return its exit status and what it says on standard error."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
     with pytest.raises(SystemExit) as stop:
         run_script(main)
     assert isinstance(stop.value.code, int)

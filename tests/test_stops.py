@@ -144,7 +144,6 @@ def test_a_signal_waits_for_the_end_of_a_block(capsys: pytest.CaptureFixture[str
 
 
 def test_a_signal_waits_for_the_block_and_a_second_interrupt_does_not() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         stop.obey()
