@@ -15,6 +15,7 @@ from editing_helpers import SETTINGS
 from PIL import Image
 from report_helpers import make_rescoring, make_rows
 
+from higan import report
 from higan.errors import HiganError
 from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2
@@ -266,3 +267,9 @@ def test_a_page_says_how_codes_were_truncated() -> None:
     assert describe_origin(truncated)["Truncation"] == "psi 0.5 on the first 4 layers"
     assert describe_origin(Generator(network, "tiny"))["Truncation"] == "none"
     assert "Weights (SHA-256)" not in describe_origin(truncated)
+
+
+def test_a_grid_takes_what_it_is_not_told_from_the_number_of_pictures() -> None:
+    assert report.grid_size(10, rows=3) == (10, 4)
+    assert report.grid_size(10, rows=2, columns=3) == (6, 3)
+    assert report.grid_size(10, columns=3) == (10, 3)

@@ -61,6 +61,7 @@ def in_a_report_of_another_error(call: Callable[[], None]) -> None:
             if not self.getvalue():
                 super().write(text)
                 call()
+                time.sleep(0.02)  # as a slow terminal would
             return len(text)
 
     with contextlib.redirect_stderr(Screen()):
@@ -127,6 +128,15 @@ def test_a_signal_while_c_code_imports_a_module(
     status, said = ending(capsys, lambda: ctypes.pythonapi.PyCapsule_Import(b"signalling.capsule", 0))
     assert status == 128 + signal.SIGINT
     assert said.count("\n") == 1 and "stopped by SIGINT; " in said
+
+
+def test_an_error_right_after_a_signal_that_python_drops(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        in_del(lambda: signal.raise_signal(signal.SIGTERM))
+        raise HiganError("the disk is full")
+
+    assert ending(capsys, main)[0] == 128 + signal.SIGTERM
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_a_signal_waits_for_the_end_of_a_block(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,14 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bad_days import LIMIT, ROOT, catches, check_ending, digests
 
+from higan import workers as program
 from higan.errors import HiganError
 from higan.stops import Stopped
 from higan.workers import in_processes
@@ -203,9 +206,38 @@ def test_no_process_outlives_the_script(
         while "written" not in said.readline():
             pass
     else:
-        time.sleep(random.Random(name).uniform(0, 0.5))
+        time.sleep(random.Random(name).uniform(0, 0.1))  # before the first boundary, which takes several times as long
     send(script.pid, number)
     _, error = script.communicate(timeout=LIMIT)  # it returns when all processes have closed their ends
     check_ending("train_boundary", script.returncode, error, number)
     for file, digest in digests(source / name).items():
         assert file.startswith(".") or digest == expected[file]
+
+
+def test_a_process_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda _: ended.set())
+    link, other = connection.Pipe()
+    alive, ours = connection.Pipe(duplex=False)
+    ends = os.dup(other.fileno()), os.dup(alive.fileno())
+    for end in (other, alive):
+        end.close()
+    served = threading.Thread(target=program.serve, args=ends)
+    served.start()
+    for thing in (fail, 5, -1):
+        link.send(thing)
+    assert [link.recv(), link.recv()] == [5, None]
+    assert isinstance(link.recv(), OSError) and link.recv() is None
+    link.close()
+    served.join(LIMIT)
+    assert not served.is_alive() and not ended.is_set()
+    ours.close()
+    assert ended.wait(LIMIT)
+
+
+def test_a_task_for_a_process_that_was_killed() -> None:
+    worker = program._Worker()
+    worker.process.kill()
+    worker.process.wait()
+    with pytest.raises(HiganError, match="fewer --jobs"):
+        worker.send(count)
