@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
-from train_predictor import label_matrix
+from train_predictor import label_losses, label_matrix
 
 from higan.checkpoints import read_checkpoint
 from higan.devices import choose_device, keep_freed_memory
@@ -142,9 +142,8 @@ class Naming(nn.Module):
         self.register_buffer("batches", torch.tensor(0.0))
 
     def loss(self, names: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of binary names, half the squared error of the others, summed over names [N, K]."""
-        entropy = F.binary_cross_entropy_with_logits(names, targets.clamp(0.02, 0.98), reduction="none")
-        return torch.where(self.binary, entropy, 0.5 * (names - targets).square()).mean(dim=0).sum()
+        """`label_losses` summed over names [N, K]."""
+        return label_losses(names, targets, self.binary).mean(dim=0).sum()
 
     def distance(self, real: Tensor, fake: Tensor) -> Tensor:
         """A loss whose gradient lowers the squared distance of mean and covariance over the last batches."""

@@ -39,6 +39,12 @@ def label_matrix(factors: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(scenes.labels(factors).values()), dim=1)
 
 
+def label_losses(raw: Tensor, targets: Tensor, binary: Tensor) -> Tensor:
+    """Cross-entropy of the outputs [N, K] that are `binary` [K], half the squared error of the others, [N, K]."""
+    entropy = F.binary_cross_entropy_with_logits(raw, targets.clamp(0.02, 0.98), reduction="none")
+    return torch.where(binary, entropy, 0.5 * (raw - targets).square())
+
+
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     """Make images [N, 3, R, R] in [-1, 1] look generated, each half of the batch in one random way.
 
@@ -82,11 +88,7 @@ def train(args: argparse.Namespace) -> None:
         target = targets[rows].to(device)
         with torch.autocast(device.type, torch.bfloat16):
             raw = network(images.to(device)).float()
-        losses = torch.where(
-            binary.to(device),
-            F.binary_cross_entropy_with_logits(raw, target.clamp(0.02, 0.98), reduction="none"),
-            0.5 * (raw - target).square(),
-        )
+        losses = label_losses(raw, target, binary.to(device))
         optimizer.zero_grad(set_to_none=True)
         losses.mean(dim=0).sum().backward()
         optimizer.step()
