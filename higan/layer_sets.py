@@ -22,7 +22,7 @@ def parse_layers(layers: str | int | Sequence[int] | NDArray[Any] | None, num_la
     Parameters
     ----------
     layers
-        "6-11", "0,2,4-5", a group ("bottom", "lower", "upper", "top"; Yang et al. 2019, figure 4), any of these
+        "6-11", "0,2,4-5", a group ("bottom", "lower", "upper", "top"; Yang et al. 2020), any of these
         joined by commas, a number, or a sequence of integers. None and "" name no layer.
     num_layers
         Number L of the model's layers.

@@ -1,6 +1,6 @@
 """Re-scoring: how far every score rises when codes move along a boundary, over all layers and at each one alone.
 
-The measure is that of Yang, Shen and Zhou (2021, "Semantic hierarchy emerges in deep generative representations for
+The measure is that of Yang, Shen and Zhou (2020, "Semantic hierarchy emerges in deep generative representations for
 scene synthesis"): delta = mean over samples of max(F(G(code moved by `distance`)) - F(G(code)), 0).
 """
 

@@ -64,7 +64,7 @@ class Run:
     """Arrays (and images) of `num` rows that are written block by block and survive being killed.
 
     Row i lies at its place in the file of final size from the start. A block counts once its bytes are flushed and its
-    mark is renamed into place. Writing of images, flushing and marking go on behind the computation.
+    mark, an empty file, is there. Writing of images, flushing and marking go on behind the computation.
 
     Parameters
     ----------

@@ -94,3 +94,18 @@ def test_predictors_of_many_scores_are_cut_short(
     said = capsys.readouterr().out
     assert "attribute: 45 scores" in said and "score0 (layout)\n" in said and "score39\n" in said
     assert "score40" not in said and "... and 5 more" in said
+
+
+def test_predictors_are_listed_with_what_is_missing(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HIGAN_MODELS", str(tmp_path))
+    assert run("higan.predictors") == 0
+    printed = capsys.readouterr().out
+    assert "rooms" in printed and "labels_sunattribute.txt" in printed and str(tmp_path) in printed
+
+
+@pytest.mark.parametrize("module", ["higan.generators", "higan.checkpoints", "higan.predictors"])
+def test_arguments_that_are_not_known_are_refused(module: str, run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(module, "--nonsense") == 2
+    assert "--help lists the arguments" in capsys.readouterr().err

@@ -254,11 +254,6 @@ class Generator:
         """Return the images, uint8 [N, H, W, 3], of a state that has left the last layer; `finite` as `synthesize`."""
         return self._to_uint8(self.network.image(state), finite)
 
-    @torch.inference_mode()
-    def select(self, state: State, index: Tensor) -> State:
-        """Return the rows `index` (int64 [M]) of a state; rows may repeat."""
-        return tuple(None if part is None else part.index_select(0, index.to(part.device)) for part in state)
-
     def _to_uint8(self, images: Tensor, finite: list[Tensor] | None) -> Tensor:
         """Return images as uint8, which cannot tell NaN from black, and note or raise that some are not finite."""
         flags, result = images.isfinite().flatten(1).all(dim=1), to_uint8(images)

@@ -1,13 +1,19 @@
-"""Lists the predictors, what they score, and which of their files are missing: `python -m higan.predictors`."""
+"""List the predictors, what they score, and which of their files are missing.
+
+python -m higan.predictors
+"""
 
 from __future__ import annotations
 
 from higan.errors import HiganError, run_script
-from higan.predictors import NAMES, load_predictor
+from higan.options import ArgumentParser
 
 
 def main() -> None:
     """Print one paragraph per predictor."""
+    ArgumentParser(__doc__, "python -m higan.predictors").parse_args()
+    from higan.predictors import NAMES, load_predictor
+
     for name in NAMES:
         try:
             predictor = load_predictor(name, device="cpu")

@@ -101,9 +101,6 @@ def test_shared_prefix(name: str, noise: str) -> None:
     expected = model.synthesize(wp)
     for layer in range(model.num_layers + 1):
         state = model.advance(model.initial(2), wp, 0, layer)
-        rows = model.select(state, torch.tensor([1, 0, 1]))
-        found = model.image(model.advance(rows, wp[[1, 0, 1]], layer, model.num_layers))
-        assert torch.equal(found, expected[[1, 0, 1]])
         assert torch.equal(model.image(model.advance(state, wp, layer, model.num_layers)), expected)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from higan import load_predictor
 from higan.errors import HiganError
 from higan.predictors import Predictor
-from higan.predictors.__main__ import main
 
 IMAGES = torch.arange(2 * 4 * 4 * 3, dtype=torch.uint8).reshape(2, 4, 4, 3)
 CPU = torch.device("cpu")
@@ -126,15 +125,6 @@ def test_unknown_names_list_the_known() -> None:
     for name in ("room", "", ":make", "no.such:thing"):
         with pytest.raises(HiganError, match=r"rooms, scene|cannot import|module:callable"):
             load_predictor(name, device="cpu")
-
-
-def test_listing_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("HIGAN_MODELS", str(tmp_path))
-    main()
-    printed = capsys.readouterr().out
-    assert "rooms" in printed and "labels_sunattribute.txt" in printed and str(tmp_path) in printed
 
 
 def test_lack_of_memory_scores_fewer_at_once() -> None:
