@@ -69,5 +69,9 @@ def make_rescoring(
         swap_hierarchy=hierarchy(outputs) if swap else None,
         strips=make_rows(count, 1 + columns, 16),
         strip_samples=np.arange(count),
-        provenance={"model": "tiny", "versions": {"torch": "2"}, "boundaries": [{"name": name, "path": "x.npy"}]},
+        provenance={
+            "model": "tiny",
+            "versions": {"torch": "2"},
+            "boundaries": [{"path": f"{name}.npy", "sha256": "5e"}, {"path": "", "sha256": ""}],
+        },
     )

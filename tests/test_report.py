@@ -19,6 +19,7 @@ from higan import report
 from higan.errors import HiganError
 from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2
+from higan.predictors.predictor import LEVELS
 from higan.report import describe_origin, step_headings, write_grid_page, write_manipulation_page, write_rescoring_page
 from higan.report import page as shared
 from higan.report.manipulation import format_signed, mean_change
@@ -143,8 +144,17 @@ def test_rescoring_page(tmp_path: Path) -> None:
         "random directions",
         "Seed",
         "Distance",
+        "1 file boundary0.npy, SHA-256 5e",
     ):
         assert expected.lower() in text.lower()
+
+
+def test_pictures_of_rescoring_come_in_the_order_of_the_levels(tmp_path: Path) -> None:
+    rescoring = make_rescoring()
+    rescoring.boundary_levels = rescoring.boundary_levels[::-1]
+    write_rescoring_page(tmp_path / "page.html", rescoring)
+    section = (tmp_path / "page.html").read_text().split('id="pictures"')[1].split("</section>")[0]
+    assert re.findall("level-([a-z]+)", section) == list(LEVELS)
 
 
 def test_rescoring_page_of_the_least(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def write_page(
     title: str,
     summary: str = "",
     notes: Sequence[str] = (),
-    details: Mapping[str, str] | None = None,
+    details: Mapping[str, str | Sequence[str]] | None = None,
     **values: Any,
 ) -> None:
     """Fill `template` and write one self-contained .html; every value is text unless it is `Markup`.
@@ -74,7 +74,7 @@ def write_page(
     notes
         Sentences above the foot, such as what was left out.
     details
-        What made the page: the foot's names and values.
+        What made the page: the foot's names and values; a list of files is folded.
     **values
         What the template itself asks for.
     """

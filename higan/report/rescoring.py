@@ -248,12 +248,13 @@ def _levels(hierarchy: Hierarchy) -> list[dict[str, str]]:
 def _strips(rescoring: Rescoring) -> tuple[list[dict[str, Any]], tuple[int, int], list[str]]:
     """Return each boundary's pictures as one JPEG, the size of one picture, and what there is to say of it."""
     files, _, shape = encode_rows(iter(rescoring.strips), len(rescoring.strips), budget=PICTURE_BYTES // 2)
-    strips = [
+    strips: list[dict[str, Any]] = [
         {"name": name, "level": level, "data": to_base64(file), "sample": int(sample)}
         for name, level, file, sample in zip(
             rescoring.names, rescoring.boundary_levels, files, rescoring.strip_samples, strict=True
         )
     ]
+    strips.sort(key=lambda strip: _level_order(strip["level"]))
     return strips, shape, reduction_notes(rescoring.strips.shape[2:4], shape)
 
 
@@ -261,11 +262,11 @@ def _strip_headings(rescoring: Rescoring) -> list[str]:
     return ["Origin", "All layers", *(f"Layer {layer}" for layer in rescoring.layers)]
 
 
-def _details(rescoring: Rescoring) -> dict[str, str]:
+def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
     """Return what made the numbers, for the foot."""
     provenance = dict(rescoring.provenance)
     boundaries = provenance.pop("boundaries", [])
-    rows = {
+    rows: dict[str, str | list[str]] = {
         name.replace("_", " ").capitalize(): _plain(value)
         for name, value in provenance.items()
         if value not in (None, "")
@@ -273,8 +274,8 @@ def _details(rescoring: Rescoring) -> dict[str, str]:
     rows["Samples"] = f"{rescoring.num}, " + ("given codes" if rescoring.seed is None else f"seed {rescoring.seed}")
     rows["Distance"] = f"{rescoring.distance:g}"
     rows["Random control"] = f"{len(rescoring.control_delta)} directions" if len(rescoring.control_delta) else "none"
-    if boundaries:
-        rows["Boundaries"] = "; ".join(_plain(boundary) for boundary in boundaries)
+    if files := [f"{file['path']}, SHA-256 {file['sha256']}" for file in boundaries if file["path"]]:
+        rows["Boundaries"] = files
     return rows
 
 
