@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from higan.errors import HiganError, printable
+from higan.errors import HiganError, printable, silence
 from higan.files import disk_error
 
 if TYPE_CHECKING:
@@ -91,8 +89,7 @@ class LogStream(logging.StreamHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Let what was not written, and what comes, go nowhere."""
-        if not isinstance(sys.exc_info()[1], OSError):
+        if isinstance(sys.exc_info()[1], OSError):
+            silence(self.stream)
+        else:
             super().handleError(record)
-            return
-        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), self.stream.fileno())

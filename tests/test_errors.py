@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from scripts import ROOT
 
 from higan.errors import LINE, HiganError, one_line, run_script
 
@@ -62,3 +66,39 @@ def test_what_is_printed_is_one_printable_line() -> None:
     assert one_line("no\x1b[31m\n  file \u202e x") == "no\\x1b[31m file \\u202e x"
     long = one_line("a" * 5000 + "end")
     assert len(long) <= LINE and long.startswith("aaa") and long.endswith("aend")
+
+
+def test_an_output_that_nobody_wants_ends_the_program_quietly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream, monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "stdout", stream)
+        run_script(lambda: print("one line"))
+    assert stop.value.code == 141 and capfd.readouterr().err == ""
+
+
+def test_an_output_on_a_full_disk_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as stream, monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "stdout", stream)
+        run_script(lambda: print("one line"))
+    said = capfd.readouterr().err
+    assert stop.value.code == 2 and "No space left on device" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_take_no_file_s_place(closed: str, tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from higan.errors import run_script\n"
+        "def main():\n"
+        "    with open('file', 'w') as file:\n"
+        "        print('out'); print('error', file=sys.stderr); os.system('echo out; echo error >&2')\n"
+        "        file.write(str(file.fileno() > 2 and not sys.stderr.isatty()))\n"
+        "run_script(main)"
+    )
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program]
+    subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    assert (tmp_path / "file").read_text() == "True"
