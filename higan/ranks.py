@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ class Ranks:
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what a dead rank means is said here, in one line
         self.store: Any = None
         self.taken = 0
+        self.sent: list[Any] = []
 
     def __enter__(self) -> Ranks:
         return self
@@ -49,12 +51,10 @@ class Ranks:
         self.store = dist.PrefixStore("blocks", store)
 
     def first(self, call: Callable[[], Any]) -> Any:
-        """Return what `call` returns in rank 0, to every rank; bad input found there ends them all."""
+        """Return what `call` returns in rank 0, JSON values, to every rank; bad input found there ends them all."""
         if self.size == 1:
             return call()
         self.join()
-        import torch.distributed as dist
-
         result: list[Any] = [None, False]
         failure: HiganError | None = None
         if self.rank == 0:
@@ -63,7 +63,7 @@ class Ranks:
             except HiganError as error:
                 result[1], failure = True, error
         with dead_ranks_reported():
-            dist.broadcast_object_list(result)
+            result = self._broadcast(result)
         if failure is not None:
             raise failure
         if result[1]:
@@ -102,6 +102,26 @@ class Ranks:
 
             self.store = None
             dist.destroy_process_group()
+            self.sent.clear()
+
+    def _broadcast(self, value: Any) -> Any:
+        """Return rank 0's `value` to every rank.
+
+        The tensors that carry it are kept until the group has ended its threads: one of them that is the last to let
+        go of a tensor waits for Python, which waits for the thread (PyTorch 2.6; `broadcast_object_list` hangs so).
+        """
+        import torch
+        import torch.distributed as dist
+
+        content = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        size = torch.tensor([len(content)])
+        self.sent.append(size)
+        dist.broadcast(size, 0)
+        if self.rank:
+            content = torch.empty(int(size), dtype=torch.uint8)
+        self.sent.append(content)
+        dist.broadcast(content, 0)
+        return json.loads(content.numpy().tobytes())
 
 
 @contextmanager
