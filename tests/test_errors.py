@@ -89,6 +89,16 @@ def test_an_output_on_a_full_disk_is_one_line(
     assert stop.value.code == 2 and "No space left on device" in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_is_the_null_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, name, None)
+        run_script(lambda: None)
+        with getattr(sys, name) as stream:
+            assert os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))  # noqa: PTH116
+            assert os.get_inheritable(stream.fileno())
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_take_no_file_s_place(closed: str, tmp_path: Path) -> None:
     program = (
