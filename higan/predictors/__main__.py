@@ -1,6 +1,8 @@
 """List the predictors, what they score, and which of their files are missing.
 
-python -m higan.predictors
+    python -m higan.predictors
+
+Files are looked for in the folder that the environment variable HIGAN_MODELS names and in the project's models/.
 """
 
 from __future__ import annotations
