@@ -1,20 +1,18 @@
-"""A small model, a predictor that measures colours, and train_boundary.py and rescore.py run in this process."""
+"""A small model and a predictor that measures colours, for the tests of the analysis."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scripts import load_script
+from scripts import run
 from torch import Tensor
 
 from higan.boundaries import Boundary
 from higan.checkpoints import write_checkpoint
-from higan.errors import run_script
 from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2
 from higan.predictors import Predictor
@@ -56,17 +54,6 @@ def make_boundary(name: str, shape: tuple[int, ...], space: str = "w", seed: int
 def write_model(path: Path) -> Path:
     write_checkpoint(path, "stylegan2", make_network().state_dict(), SETTINGS)
     return path
-
-
-def run(script: str, *arguments: object) -> int:
-    """Run a script of the project's folder with a command line and return its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        try:
-            run_script(load_script(script).main)
-        except SystemExit as exit:
-            return int(exit.code or 0)
-    return 0
 
 
 def assert_refused(capsys: pytest.CaptureFixture[str], expected: str, script: str, *arguments: object) -> None:

@@ -212,10 +212,6 @@ NODES: dict[str, Content] = {
     "link to itself": lambda path: path.symlink_to(path.name),
 }
 SYNTHESIZE: dict[str, Command] = {"synthesize": MODEL_READERS["synthesize"]}
-RESUME: dict[str, Command] = {
-    "synthesize": SYNTHESIZE["synthesize"],
-    "synthesize --overwrite": ("synthesize", ("FILE", "-o", "out", "--overwrite")),
-}
 TRAIN: dict[str, Command] = {
     "train_boundary": ("train_boundary", ("FILE", "attribute.npy", "--score_name", "warmth", *OUT))
 }
@@ -602,9 +598,6 @@ licence = "none"
 """
 
 
-ZOO = "zoo/zoo.toml"
-
-
 def zoo_attacks() -> Iterator[Attack]:
     bad: dict[str, Content] = {
         "not TOML": "models = ",
@@ -716,8 +709,7 @@ def predictor_attacks() -> Iterator[Attack]:
     }
     for number, (kind, content) in enumerate(bad.items()):
         yield from attacks_on(turn(PREDICTOR_READERS, number), f"rooms, {kind}", ROOMS_FILE, content, **OWN_MODELS)
-        listing: dict[str, Command] = {"predictors": ("higan.predictors", ())}
-        yield from attacks_on(listing, f"rooms, {kind}", ROOMS_FILE, content, fine=True, **OWN_MODELS)
+        yield from attacks_on(PREDICTOR_LIST, f"rooms, {kind}", ROOMS_FILE, content, fine=True, **OWN_MODELS)
     fine = {
         "with folders": rooms_file(names=["brightness", "../../outside/evil"]),
         "with tags": rooms_file(names=["brightness", "<script>pwned()</script>"]),

@@ -1,30 +1,14 @@
-"""A small random model with its boundaries, and the scripts run in this process, for the tests of editing."""
+"""A small random model with its boundaries, for the tests of editing."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
-import torch
-from scripts import load_script
-from synthesis_helpers import SETTINGS
-
-from higan.checkpoints import write_checkpoint
-from higan.errors import run_script
-from higan.generators.stylegan2 import StyleGAN2
+from synthesis_helpers import write_tiny_model
 
 LAYERS = 6
-
-
-def write_model(path: Path) -> Path:
-    """Write random weights of a 16 x 16 StyleGAN2 of 6 layers."""
-    torch.manual_seed(0)
-    network = StyleGAN2(**SETTINGS)
-    write_checkpoint(path, "stylegan2", network.state_dict(), SETTINGS)
-    return path
 
 
 def direction(name: str, shape: tuple[int, ...] = (1, 16)) -> np.ndarray:
@@ -35,7 +19,7 @@ def direction(name: str, shape: tuple[int, ...] = (1, 16)) -> np.ndarray:
 
 def write_workplace(folder: Path) -> Path:
     """Write the model `tiny`, boundaries/tiny/ (lights verified at 2-3, wood without layers, z, wp) and lists."""
-    write_model(folder / "tiny.pth")
+    write_tiny_model(folder)
     boundaries = folder / "boundaries" / "tiny"
     boundaries.mkdir(parents=True)
     for name in ("lights", "wood", "deep"):
@@ -55,13 +39,3 @@ def write_workplace(folder: Path) -> Path:
         "".join(line.format(name, space, "") for name, space in (("lights", "w"), ("deep", "z"), ("view", "wp")))
     )
     return folder
-
-
-def run(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run a script as its command line would, in this process; return the exit status."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    try:
-        run_script(load_script(name).main)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0

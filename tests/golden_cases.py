@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -81,8 +82,6 @@ def case_checkpoint(description: dict[str, Any]) -> Checkpoint:
 
 def digest(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of a state dict as tests/golden/README.md defines it."""
-    import hashlib
-
     value = hashlib.sha256()
     for key in sorted(tensors):
         if not key.endswith(FIXED):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
+
+from higan.errors import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +20,16 @@ def load_script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run(name: str, *arguments: object) -> int:
+    """Run the script `name`.py with a command line in this process; return its exit status."""
+    before = sys.argv
+    sys.argv = [f"{name}.py", *map(str, arguments)]
+    try:
+        run_script(load_script(name).main)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0

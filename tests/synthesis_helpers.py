@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from scripts import load_script
+from scripts import run
 
 from higan.checkpoints import write_checkpoint
 from higan.generators.stylegan2 import StyleGAN2
@@ -51,19 +51,9 @@ def make_predictor(device: torch.device) -> OwnPredictor:
     return OwnPredictor()
 
 
-def run(*arguments: object) -> int:
+def synthesize(*arguments: object) -> int:
     """Run synthesize.py with `arguments` in this process and return its exit status."""
-    from higan.errors import run_script
-
-    before = sys.argv
-    sys.argv = ["synthesize.py", *map(str, arguments)]
-    try:
-        run_script(load_script("synthesize").main)
-    except SystemExit as error:
-        return int(error.code or 0)
-    finally:
-        sys.argv = before
-    return 0
+    return run("synthesize", *arguments)
 
 
 def run_in_child(arguments: list[str], environment: dict[str, str]) -> None:
@@ -74,7 +64,7 @@ def run_in_child(arguments: list[str], environment: dict[str, str]) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
-    sys.exit(run(*arguments))
+    sys.exit(synthesize(*arguments))
 
 
 def start(*arguments: object, **environment: str) -> Any:
@@ -86,10 +76,13 @@ def start(*arguments: object, **environment: str) -> Any:
     return process
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a run but its log and lock."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("log.txt", ".lock")
-    }
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """Return the variables that make a process one of `ranks` that meet at a port of this machine."""
+    numbers = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(number) for name, number in numbers.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from bad_days import (
 )
 from numpy.lib.recfunctions import structured_to_unstructured
 from PIL import Image
+from synthesis_helpers import free_port, rank_environment
 
 from higan.boundaries import read_boundary
 from higan.errors import HiganError
@@ -293,12 +293,10 @@ def test_progress_goes_on_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("dead", [0, 1])
 def test_a_rank_that_dies(dead: int, place: Path, undisturbed: Undisturbed) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    port = free_port()
+    kill = (Trouble("kill", 6),)
     ranks = [
-        start("synthesize", place, trouble=(Trouble("kill", 6),) if rank == dead else (), RANK=str(rank), **environment)
+        start("synthesize", place, trouble=kill if rank == dead else (), **rank_environment(rank, 2, port))
         for rank in range(2)
     ]
     endings = [rank.wait() for rank in ranks]

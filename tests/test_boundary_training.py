@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis_helpers import assert_refused, run
+from analysis_helpers import assert_refused
 from golden_cases import read_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import run
 
 from higan.boundaries import read_boundary, read_scores
 from higan.boundary_training import SOLVERS, load_columns, select_samples, train_boundary

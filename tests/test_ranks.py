@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from synthesis_helpers import free_port, rank_environment
 
 from higan.errors import HiganError
 from higan.ranks import Ranks
@@ -23,7 +23,7 @@ def refuse() -> None:
 
 def take_part(rank: int, port: int, dies: bool) -> None:
     """Be one of two ranks that find out whether a folder can be used, and wait for each other."""
-    join(os.environ, rank, port)
+    os.environ.update(rank_environment(rank, 2, port))
     with Ranks() as ranks:
         try:
             ranks.first(refuse if not dies else lambda: 3)
@@ -32,28 +32,18 @@ def take_part(rank: int, port: int, dies: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def join(environment: Any, rank: int, port: int) -> None:
-    values = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for name, value in values.items():
-        environment[name] = str(value)
-
-
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start the other of two ranks: other(rank, dies) returns its process."""
     processes = []
 
     def start(rank: int, dies: bool) -> Any:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["higan.synthesis", "torch.distributed"])
         processes.append(context.Process(target=take_part, args=(rank, port, dies)))
         processes[-1].start()
-        environment: dict[str, str] = {}
-        join(environment, 1 - rank, port)
-        for name, value in environment.items():
+        for name, value in rank_environment(1 - rank, 2, port).items():
             monkeypatch.setenv(name, value)
         return processes[-1]
 

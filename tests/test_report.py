@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from editing_helpers import SETTINGS
 from PIL import Image
 from report_helpers import make_rescoring, make_rows
+from synthesis_helpers import SETTINGS
 
 from higan import report
 from higan.errors import HiganError

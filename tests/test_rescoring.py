@@ -18,10 +18,10 @@ from analysis_helpers import (
     make_generator,
     make_predictor,
     measure,
-    run,
     write_model,
 )
 from golden_cases import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
+from scripts import run
 from torch import Tensor
 
 from higan.boundaries import Boundary, read_boundary, write_boundary

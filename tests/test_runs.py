@@ -1,3 +1,5 @@
+"""Output folders: arrays written block by block, resumed, refused, and whole or not there."""
+
 from __future__ import annotations
 
 import ctypes

@@ -109,11 +109,14 @@ def test_boundary_raises_its_score_more_than_random_directions(
     wp = generator.to_wp(generator.sample(48, seed=21), "z")
     column = predictor.names["attribute"].index(boundary.name)
 
+    def score(codes: torch.Tensor) -> float:
+        return predictor.predict(generator.synthesize(codes))["attribute"][:, column].mean().item()
+
+    before = score(wp)
+
     def rise(direction: np.ndarray) -> float:
-        moved = higan.manipulate(wp, direction, [2.0], layers=boundary.layers, strength=generator.psi())[:, 0]
-        images = [generator.synthesize(codes) for codes in (wp, moved)]
-        before, after = (predictor.predict(image)["attribute"][:, column] for image in images)
-        return (after - before).mean().item()
+        moved = higan.manipulate(wp, direction, [2.0], layers=boundary.layers, strength=generator.psi())
+        return score(moved[:, 0]) - before
 
     random = np.random.default_rng(0).standard_normal((8, 1, generator.w_dim))
     random /= np.linalg.norm(random, axis=2, keepdims=True)

@@ -1,3 +1,5 @@
+"""synthesize.py: what it writes, kills and resuming, several ranks, and what it refuses."""
+
 from __future__ import annotations
 
 import json
@@ -5,7 +7,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,11 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bad_days import Trouble, spoiled
+from bad_days import Trouble, digests, spoiled
 from golden_cases import GOLDEN
 from PIL import Image
 from scripts import ROOT
-from synthesis_helpers import NAMES, SETTINGS, digests, run, start, write_tiny_model
+from synthesis_helpers import (
+    NAMES,
+    SETTINGS,
+    free_port,
+    rank_environment,
+    start,
+    synthesize,
+    write_tiny_model,
+)
 
 from higan import load_generator
 from higan.checkpoints import write_checkpoint
@@ -85,7 +94,7 @@ def test_a_sample_does_not_depend_on_its_batch(
     undisturbed: tuple[Path, float], model: Path, tmp_path: Path, batch_size: int
 ) -> None:
     arguments = [argument for argument in EVERYTHING if "batch" not in argument]
-    assert run(model, "-N", 203, "-o", tmp_path / "run", *arguments, f"--batch_size={batch_size}") == 0
+    assert synthesize(model, "-N", 203, "-o", tmp_path / "run", *arguments, f"--batch_size={batch_size}") == 0
     for path in sorted((tmp_path / "run").glob("*.npy")):
         expected = np.load(undisturbed[0] / path.name, mmap_mode="r")[:203]
         np.testing.assert_array_equal(np.load(path), expected, err_msg=path.name)
@@ -117,16 +126,13 @@ def test_ranks_write_the_same_bytes(
     undisturbed: tuple[Path, float], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
 ) -> None:
     """This process is one of them: the first of two, the second of three."""
-    here = ranks - 2
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    here, port = ranks - 2, free_port()
     arguments = (model, "-N", 640, "-o", tmp_path / "run", *EVERYTHING)
-    processes = [start(*arguments, RANK=str(rank), **environment) for rank in range(ranks) if rank != here]
-    for name, value in (environment | {"RANK": str(here)}).items():
+    others = [rank for rank in range(ranks) if rank != here]
+    processes = [start(*arguments, **rank_environment(rank, ranks, port)) for rank in others]
+    for name, value in rank_environment(here, ranks, port).items():
         monkeypatch.setenv(name, value)
-    assert run(*arguments) == 0
+    assert synthesize(*arguments) == 0
     for process in processes:
         process.join(300)
     assert [process.exitcode for process in processes] == [0] * (ranks - 1)
@@ -151,51 +157,51 @@ def test_interrupt_finishes_the_block(undisturbed: tuple[Path, float], model: Pa
     process.join(300)
     record = read_run(folder)
     assert process.exitcode == 130 and record is not None and not record["complete"]
-    assert run(model, "-N", 640, "-o", folder, *EVERYTHING) == 0
+    assert synthesize(model, "-N", 640, "-o", folder, *EVERYTHING) == 0
     assert digests(folder) == digests(undisturbed[0])
 
 
 def test_changed_arguments_are_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    assert run(model, "-N", 8, "-o", folder, "--skip_image") == 0
+    assert synthesize(model, "-N", 8, "-o", folder, "--skip_image") == 0
     before = digests(folder)
     capsys.readouterr()
-    assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 2
+    assert synthesize(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 2
     message = capsys.readouterr().err
     assert "seed was 0, now 5" in message and "num was 8, now 9" in message and message.count("\n") == 1
     assert digests(folder) == before
-    assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5", "--overwrite") == 0
+    assert synthesize(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5", "--overwrite") == 0
     assert len(np.load(folder / "z.npy")) == 9
-    assert run(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 0
+    assert synthesize(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 0
 
 
 def test_options_that_change_no_byte_can_change(model: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run(model, "-N", 8, "-o", first, "--skip_image", "--save_wp") == 0
+    assert synthesize(model, "-N", 8, "-o", first, "--skip_image", "--save_wp") == 0
     before = digests(first)
-    assert run(model, "-N", 8, "-o", first, "--save_wp", "--generate_html") == 0
+    assert synthesize(model, "-N", 8, "-o", first, "--save_wp", "--generate_html") == 0
     assert digests(first).items() >= before.items() and (first / "synthesis.html").exists()
-    assert run(model, "-N", 8, "-o", first) == 2
+    assert synthesize(model, "-N", 8, "-o", first) == 2
     codes = ("-i", first / "wp.npy", "-s", "wp", "-o", second)
-    assert run(model, *codes) == 0
+    assert synthesize(model, *codes) == 0
     before = digests(second)
-    assert run(model, *codes, "--save_wp", "--skip_image") == 0
+    assert synthesize(model, *codes, "--save_wp", "--skip_image") == 0
     assert digests(second) == before
 
 
 def test_codes_come_back(model: Path, tmp_path: Path) -> None:
-    assert run(model, "-N", 20, "-o", tmp_path / "first", "--save_wp", *PREDICTION) == 0
+    assert synthesize(model, "-N", 20, "-o", tmp_path / "first", "--save_wp", *PREDICTION) == 0
     expected = np.load(tmp_path / "first" / "attribute.npy")
     for space in ("z", "w", "wp"):
         codes = tmp_path / "first" / f"{space}.npy"
-        assert run(model, "-i", codes, "-s", space, "-o", tmp_path / space, *PREDICTION) == 0
+        assert synthesize(model, "-i", codes, "-s", space, "-o", tmp_path / space, *PREDICTION) == 0
         found = np.load(tmp_path / space / "attribute.npy")
         for name in NAMES:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
         assert (tmp_path / space / "w.npy").exists() == (space != "wp")
     z = np.load(tmp_path / "first" / "z.npy")
     np.save(tmp_path / "longer.npy", 7 * z)
-    assert run(model, "-i", tmp_path / "longer.npy", "-o", tmp_path / "scaled", "--skip_image") == 0
+    assert synthesize(model, "-i", tmp_path / "longer.npy", "-o", tmp_path / "scaled", "--skip_image") == 0
     np.testing.assert_allclose(np.load(tmp_path / "scaled" / "z.npy"), z, atol=1e-5)
 
 
@@ -204,7 +210,7 @@ def test_conditional_models_take_a_class(model: Path, tmp_path: Path, capsys: py
     write_checkpoint(tmp_path / "classes.pth", "stylegan2", StyleGAN2(**settings).state_dict(), settings)
     options = (tmp_path / "classes.pth", "-N", 4, "--skip_image")
     for index in (0, 2):
-        assert run(*options, "-o", tmp_path / str(index), f"--class_idx={index}") == 0
+        assert synthesize(*options, "-o", tmp_path / str(index), f"--class_idx={index}") == 0
     codes = [np.load(tmp_path / index / "w.npy") for index in "02"]
     assert np.abs(codes[0] - codes[1]).max() > 1e-3
     capsys.readouterr()
@@ -213,7 +219,7 @@ def test_conditional_models_take_a_class(model: Path, tmp_path: Path, capsys: py
         ((*options, "--class_idx=3"), "has classes 0 to 2"),
         ((model, "-N", 4, "--class_idx=0"), "is not conditional"),
     ):
-        assert run(*arguments, "-o", tmp_path / "refused") == 2
+        assert synthesize(*arguments, "-o", tmp_path / "refused") == 2
         message = capsys.readouterr().err
         assert expected in message and message.count("\n") == 1
     assert not (tmp_path / "refused").exists()
@@ -223,7 +229,7 @@ def test_truncation_and_noise(model: Path, tmp_path: Path) -> None:
     options = (model, "-N", 4, "--save_wp", *PREDICTION)
     truncation = ("--truncation_psi=0", "--truncation_layers=2")
     for name, more in (("plain", ("--truncation_psi=1",)), ("short", truncation), ("none", ("--noise=none",))):
-        assert run(*options, "-o", tmp_path / name, *more) == 0
+        assert synthesize(*options, "-o", tmp_path / name, *more) == 0
     plain, short = (np.load(tmp_path / name / "wp.npy") for name in ("plain", "short"))
     assert np.array_equal(short[:, 2:], plain[:, 2:])
     assert np.ptp(short[:, :2], axis=0).max() == 0 and np.ptp(plain[:, :2], axis=0).max() > 0
@@ -233,14 +239,14 @@ def test_truncation_and_noise(model: Path, tmp_path: Path) -> None:
 
 def test_page(model: Path, tmp_path: Path) -> None:
     options = ("--generate_html", "--html_row=2", "--html_col=2", "--html_name=a.html")
-    assert run(model, "-N", 6, "-o", tmp_path, *options) == 0
+    assert synthesize(model, "-N", 6, "-o", tmp_path, *options) == 0
     assert "data:image/" in (tmp_path / "a.html").read_text()
 
 
 def test_image_formats(model: Path, tmp_path: Path) -> None:
     for image_format in ("png", "webp"):
         folder = tmp_path / image_format
-        assert run(model, "-N", 2, "-o", folder, "--save_raw_synthesis", f"--image_format={image_format}") == 0
+        assert synthesize(model, "-N", 2, "-o", folder, "--save_raw_synthesis", f"--image_format={image_format}") == 0
         assert Image.open(folder / "images" / f"000001.{image_format}").size == (16, 16)
 
 
@@ -275,7 +281,7 @@ def test_bad_arguments(
 ) -> None:
     monkeypatch.setenv("HIGAN_MODELS", str(tmp_path / "models"))
     monkeypatch.chdir(tmp_path)
-    assert run(model, "-o", tmp_path / "run", *arguments) == 2
+    assert synthesize(model, "-o", tmp_path / "run", *arguments) == 2
     message = capsys.readouterr().err
     assert expected in message and message.count("\n") == 1
     assert not list(tmp_path.rglob("*.npy"))
@@ -294,7 +300,7 @@ def test_bad_arguments(
 def test_bad_codes(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codes: np.ndarray, expected: str
 ) -> None:
-    assert run(model, "-i", make_codes(tmp_path / "codes.npy", codes), "-o", tmp_path / "run") == 2
+    assert synthesize(model, "-i", make_codes(tmp_path / "codes.npy", codes), "-o", tmp_path / "run") == 2
     message = capsys.readouterr().err
     assert expected in message and message.count("\n") == 1
     assert not (tmp_path / "run" / "z.npy").exists()
@@ -304,13 +310,13 @@ def test_truncated_and_foreign_codes(model: Path, tmp_path: Path, capsys: pytest
     whole = make_codes(tmp_path / "codes.npy", np.ones((9, 16), np.float32)).read_bytes()
     for data in (whole[:-1], whole[:40], b"", b"PK\x03\x04", b"\x93NUMPY"):
         (tmp_path / "codes.npy").write_bytes(data)
-        assert run(model, "-i", tmp_path / "codes.npy", "-o", tmp_path / "run") == 2
+        assert synthesize(model, "-i", tmp_path / "codes.npy", "-o", tmp_path / "run") == 2
         assert "codes.npy" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and its limits are Linux's")
 def test_unwritable_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(model, "-o", "/proc/nowhere") == 2
+    assert synthesize(model, "-o", "/proc/nowhere") == 2
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -324,7 +330,7 @@ def test_help_is_quick() -> None:
 
 def test_a_model_with_one_latent_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = GOLDEN / "pggan_tiny16_oldformat.pth"
-    assert run(weights, "-N", 3, "-o", tmp_path / "run", "--generate_html", *PREDICTION) == 0
+    assert synthesize(weights, "-N", 3, "-o", tmp_path / "run", "--generate_html", *PREDICTION) == 0
     assert {path.stem for path in (tmp_path / "run").glob("*.npy")} == {"z", "attribute"}
     z, scores = (np.load(tmp_path / "run" / f"{name}.npy") for name in ("z", "attribute"))
     images = load_generator(weights, device="cpu").synthesize(z, "z").numpy()
@@ -336,7 +342,7 @@ def test_a_model_with_one_latent_space(tmp_path: Path, capsys: pytest.CaptureFix
         (("--generate_style",), "(pggan) has neither styles nor w+; leave them out"),
         (("--save_wp",), "(pggan) has neither styles nor w+; leave them out"),
     ):
-        assert run(weights, "-o", tmp_path / "refused", *arguments) == 2
+        assert synthesize(weights, "-o", tmp_path / "refused", *arguments) == 2
         message = capsys.readouterr().err
         assert expected in message and message.count("\n") == 1
 
@@ -345,7 +351,7 @@ def test_codes_beyond_float32(model: Path, tmp_path: Path, capsys: pytest.Captur
     state = load_generator(model, device="cpu").network.state_dict()
     state = {name: value * 1e30 if name.startswith("mapping") else value for name, value in state.items()}
     write_checkpoint(tmp_path / "large.pth", "stylegan2", state, SETTINGS)
-    assert run(tmp_path / "large.pth", "-N", 4, "-o", tmp_path / "run", "--skip_image") == 2
+    assert synthesize(tmp_path / "large.pth", "-N", 4, "-o", tmp_path / "run", "--skip_image") == 2
     message = capsys.readouterr().err
     assert "large gives NaN or infinity in w of sample 0; check its files" in message and message.count("\n") == 1
 
@@ -365,7 +371,7 @@ def test_an_image_that_is_not_finite_is_named(
 ) -> None:
     """Images are made in groups of 8, those of a page 64 at a time."""
     monkeypatch.setattr(StyleGAN2, "image", spoiled(StyleGAN2.image, trouble))
-    assert run(model, "-N", 72, "-o", tmp_path / "run", "--device=cpu", option) == 2
+    assert synthesize(model, "-N", 72, "-o", tmp_path / "run", "--device=cpu", option) == 2
     message = capsys.readouterr().err
     assert f"NaN or infinity for sample {sample};" in message and message.count("\n") == 1
     assert not (tmp_path / "run" / "synthesis.html").exists()

@@ -96,8 +96,7 @@ def train(args: argparse.Namespace) -> None:
             line = {"step": step + 1, "of": steps, "images/s": round((step + 1) * BATCH / (time.time() - started)),
                     "loss": round(losses.mean().item(), 4)}  # fmt: skip
             print(json.dumps(line), flush=True)
-    levels = dict(scenes.LEVELS)
-    write_rooms(args.export, network.eval(), scenes.SCORE_NAMES, levels, scenes.KINDS)
+    write_rooms(args.export, network.eval(), scenes.SCORE_NAMES, scenes.LEVELS, scenes.KINDS)
 
 
 @torch.inference_mode()

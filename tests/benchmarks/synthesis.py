@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-ROOMS = {"channels": {4: 128, 8: 128, 16: 128, 32: 96, 64: 64}, "z_dim": 128, "w_dim": 128, "mapping_layers": 4}
+ROOMS = "stylegan2_rooms"
 
 
 def measure(*arguments: object, **environment: str) -> tuple[float, float]:
@@ -70,14 +72,13 @@ def write_places(folder: Path) -> None:
 
 def start(folder: Path) -> None:
     """Print the start-up times."""
-    model = write_model(folder, 16, **ROOMS)
     script = str(ROOT / "synthesize.py")
     for _ in range(3):
         begun = time.monotonic()
         subprocess.run([sys.executable, script, "--help"], check=True, capture_output=True)
         help_seconds = time.monotonic() - begun
         begun = time.monotonic()
-        command = [sys.executable, "-u", script, str(model), "-o", str(folder / "run"), "--overwrite"]
+        command = [sys.executable, "-u", script, ROOMS, "-o", str(folder / "run"), "--overwrite"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             if process.stdout is not None:
                 process.stdout.readline()
@@ -113,41 +114,33 @@ def rate(folder: Path) -> None:
 
     from higan import load_generator, load_predictor
     from higan.devices import keep_freed_memory
-    from higan.errors import HiganError
     from higan.synthesis import GROUP
 
     keep_freed_memory()
-    try:
-        name, generator = "stylegan2_rooms", load_generator("stylegan2_rooms")
-        predictor = load_predictor("rooms")
-        environment = {}
-    except HiganError:
-        write_rooms_predictor(folder)
-        os.environ["HIGAN_MODELS"] = str(folder)
-        environment = {"HIGAN_MODELS": str(folder)}
-        name = str(write_model(folder, 64, **ROOMS))
-        generator, predictor = load_generator(name), load_predictor("rooms")
-        print("random weights in place of the embedded model's")
+    generator, predictor = load_generator(ROOMS), load_predictor("rooms")
     codes = generator.broadcast(generator.map(generator.sample(256, 0)))
-    parts = {"generator": 0.0, "predictor": 0.0}
-    for turn in range(2):
-        parts = {"generator": 0.0, "predictor": 0.0}
-        for group in codes.split(len(codes) if generator.device.type == "cuda" else GROUP):
-            begun = time.monotonic()
-            images = generator.synthesize(group)
-            parts["generator"] += time.monotonic() - begun
-            begun = time.monotonic()
-            predictor.predict(images)
-            parts["predictor"] += time.monotonic() - begun
-        if turn == 0 and torch.cuda.is_available():
+    on_gpu = generator.device.type == "cuda"
+
+    def timed(call: Callable[[torch.Tensor], Any], values: torch.Tensor) -> tuple[Any, float]:
+        begun = time.monotonic()
+        result = call(values)
+        if on_gpu:
             torch.cuda.synchronize()
+        return result, time.monotonic() - begun
+
+    for _ in range(2):  # the second time everything is warm
+        parts = {"generator": 0.0, "predictor": 0.0}
+        for group in codes.split(len(codes) if on_gpu else GROUP):
+            images, seconds = timed(generator.synthesize, group)
+            parts["generator"] += seconds
+            parts["predictor"] += timed(predictor.predict, images)[1]
     alone = sum(parts.values()) / len(codes)
     for part, seconds in parts.items():
         print(f"{part} alone: {len(codes) / seconds:.1f} images/s")
     num, flags = 2000, ("--generate_prediction", "--predictor_name=rooms")
     for extra in ((), ("--save_raw_synthesis",)):
-        short = measure(name, "-N", 8, "-o", folder / f"short{len(extra)}", *flags, *extra, **environment)[0]
-        whole = measure(name, "-N", num, "-o", folder / f"run{len(extra)}", *flags, *extra, **environment)[0]
+        short = measure(ROOMS, "-N", 8, "-o", folder / f"short{len(extra)}", *flags, *extra)[0]
+        whole = measure(ROOMS, "-N", num, "-o", folder / f"run{len(extra)}", *flags, *extra)[0]
         speed = num / (whole - short)
         print(f"step {' '.join(extra)}: {speed:.1f} images/s, {speed * alone:.0%} of the parts' rate")
 

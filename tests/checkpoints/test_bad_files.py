@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attack_runner import EVENTS
 from bad_files import GADGETS, bad_files, call, network_pickle
 from golden_cases import GOLDEN
 from hypothesis import HealthCheck, given, settings
@@ -35,12 +36,11 @@ def test_corpus_is_large() -> None:
 class Watch:
     """Notes what starts programs or opens connections, through the interpreter's audit events."""
 
-    events = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pty.spawn", "socket.connect")
     seen: list[str] | None = None
 
     @classmethod
     def hook(cls, event: str, _: tuple[object, ...]) -> None:
-        if cls.seen is not None and event in cls.events:
+        if cls.seen is not None and event in EVENTS:
             cls.seen.append(event)
 
 

@@ -1,3 +1,5 @@
+"""The interface of predictors, those of the user's own included: what fits it and what is refused."""
+
 from __future__ import annotations
 
 import sys

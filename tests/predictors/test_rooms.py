@@ -1,3 +1,5 @@
+"""The predictor `rooms`: its weight file, its input, and files that are none."""
+
 from __future__ import annotations
 
 from pathlib import Path
