@@ -9,11 +9,15 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scripts import ROOT
 
 from higan import files, folders, runs
 from higan.errors import HiganError
@@ -144,11 +148,12 @@ def test_lock_refuses_a_second_process(tmp_path: Path) -> None:
 
 
 def test_lock_dies_with_its_owner(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        Lock(tmp_path)
-        os.kill(os.getpid(), 9)
-    os.waitpid(child, 0)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from higan.folders import Lock\n"
+        "lock = Lock(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL and (tmp_path / folders.LOCK_FILE).exists()
     Lock(tmp_path).release()
 
 
