@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from higan import __version__
 from higan.errors import HiganError
 from higan.files import (
     TEMPORARY,
@@ -369,10 +370,10 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes the numbers."""
+    """Return the versions of this project and of what computes the numbers."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    found = {"higan": __version__, "python": platform.python_version()}
     for name in ("torch", "numpy", "pillow"):
         try:
             found[name] = version(name)

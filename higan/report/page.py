@@ -21,7 +21,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from higan import __version__
 from higan.errors import HiganError
 from higan.files import write_atomic
 from higan.runs import versions
@@ -107,7 +106,7 @@ def describe_origin(generator: Generator) -> dict[str, str]:
     elif "wp" in generator.spaces:
         rows["Truncation"] = "none"
     rows["Command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    rows["Versions"] = ", ".join(f"{name} {number}" for name, number in {"higan": __version__, **versions()}.items())
+    rows["Versions"] = ", ".join(f"{name} {number}" for name, number in versions().items())
     return rows
 
 
