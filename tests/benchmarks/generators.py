@@ -12,6 +12,8 @@ work as well, --processor_time with --threads 1 counts the time that the program
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
 import resource
 import statistics
 import sys
@@ -81,6 +83,27 @@ def peak_memory(device: torch.device) -> float:
 
 
 @torch.inference_mode()
+def measure(args: argparse.Namespace, family: str, precision: str, batch: int) -> str:
+    """Return a line of the table; in a process of its own, since its peak memory is the process's."""
+    keep_freed_memory()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device, dtype = choose_device(args.device), PRECISIONS[precision]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    base = 32768 if family == "stylegan2" else 16384
+    network = NETWORKS[family](RESOLUTION, {size: min(base // size, 512) for size in SIZES})
+    generator = Generator(network, family, device, dtype)
+    generator.batch_size = batch
+    codes = generator.sample(batch, seed=0)
+    if family != "pggan":
+        codes = generator.to_wp(codes, "z")
+    clock = Clock(device, args.processor_time)
+    conv = convolution_rate(clock, dtype, batch)
+    images = batch * clock.rate(lambda: generator.synthesize(codes, generator.spaces[-1]), args.seconds)
+    share, memory = images * GFLOP[family] / conv, peak_memory(device)
+    return f"{family:10} {precision:9} {batch:5}  {images:8.2f}  {conv:12.0f}  {share:5.2f}  {memory:8.0f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="(default: all)")
@@ -91,31 +114,14 @@ def main() -> None:
     parser.add_argument("--processor_time", action="store_true", help="in place of the wall clock's (default: off)")
     parser.add_argument("--seconds", type=float, default=5, help="per line (default: 5)")
     args = parser.parse_args()
-    keep_freed_memory()
-    device = choose_device(args.device)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    clock = Clock(device, args.processor_time)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    device, threads = choose_device(args.device), args.threads or torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
     print(f"{name}, torch {torch.__version__}, {RESOLUTION}x{RESOLUTION}")
     print("family     precision batch  images/s  conv GFLOP/s  share  peak MiB")
-    for family in args.family:
-        base = 32768 if family == "stylegan2" else 16384
-        network = NETWORKS[family](RESOLUTION, {size: min(base // size, 512) for size in SIZES})
-        for precision in args.precision:
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-            generator = Generator(network, family, device, PRECISIONS[precision])
-            for batch in args.batch:
-                generator.batch_size = batch
-                codes = generator.sample(batch, seed=0)
-                if family != "pggan":
-                    codes = generator.to_wp(codes, "z")
-                space = generator.spaces[-1]
-                conv = convolution_rate(clock, PRECISIONS[precision], batch)
-                images = batch * clock.rate(lambda c=codes, s=space, g=generator: g.synthesize(c, s), args.seconds)
-                share = images * GFLOP[family] / conv
-                memory = peak_memory(device)
-                print(f"{family:10} {precision:9} {batch:5}  {images:8.2f}  {conv:12.0f}  {share:5.2f}  {memory:8.0f}")
+    lines = itertools.product([args], args.family, args.precision, args.batch)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
+        for line in lines:
+            print(process.apply(measure, line), flush=True)
 
 
 if __name__ == "__main__":
