@@ -16,8 +16,8 @@ from higan.generators.generator import NotFiniteError
 from higan.generators.layers import to_sphere
 from higan.logs import progress
 from higan.predictors import Predictor
-from higan.ranks import Ranks
-from higan.runs import Array, Run, check_codes
+from higan.runs.ranks import Ranks
+from higan.runs.run import Array, Run, check_codes
 from higan.stops import StopSignal
 
 BLOCK_BATCHES = 16  # what a kill costs at most

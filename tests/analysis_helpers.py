@@ -11,8 +11,8 @@ import torch
 from scripts import run
 from torch import Tensor
 
-from higan.boundaries import Boundary
 from higan.checkpoints import write_checkpoint
+from higan.directions.boundaries import Boundary
 from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2
 from higan.predictors import Predictor

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from higan.errors import HiganError
-from higan.runs import BLOCK_FOLDER, RUN_FILE, read_array, read_run
+from higan.runs.run import BLOCK_FOLDER, RUN_FILE, read_array, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = ("--device=cpu",)
@@ -46,9 +46,9 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 OUTPUT = dict.fromkeys(ARGUMENTS, "out") | {"simple_manipulate": "manipulation_results"}
 PRELOADED = [
-    "bad_days", "av", "higan.boundary_training", "higan.manipulation_files", "higan.predictors.rooms", "higan.report",
-    "higan.rescoring", "higan.synthesis", "higan.video", "PIL.JpegImagePlugin", "scipy.optimize", "scipy.special",
-    "threadpoolctl", "torch.distributed", "tqdm",
+    "bad_days", "av", "higan.directions.training", "higan.editing.files", "higan.predictors.rooms", "higan.report",
+    "higan.rescoring.rescore", "higan.synthesis", "higan.report.video", "PIL.JpegImagePlugin",
+    "scipy.optimize", "scipy.special", "threadpoolctl", "torch.distributed", "tqdm",
 ]  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT = 300  # seconds until a run counts as hung
@@ -180,7 +180,7 @@ def prepare(trouble: Trouble, output: Path) -> None:
 
         tqdm.std.time = time.time
     elif kind == "no_check":
-        from higan.runs import Run
+        from higan.runs.run import Run
 
         Run._require_space = lambda self, blocks: None  # type: ignore[method-assign]
     elif kind == "memory":

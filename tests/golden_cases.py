@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.checkpoints import Checkpoint, genforce, infer_settings, nvlabs, whole_lod
+from higan.checkpoints import Checkpoint, infer_settings, whole_lod
+from higan.checkpoints.formats import genforce, nvlabs
 
 GOLDEN = Path(__file__).parent / "golden"
 FIXED = ("resample_filter", "blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")

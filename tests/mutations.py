@@ -25,8 +25,8 @@ LINKED = ("models", "boundaries")
 PYTEST_FAILED = 1
 SECONDS = 300
 
-EDITING, TRAINING = "higan/editing.py", "higan/boundary_training.py"
-MEASURING, RESCORING = "higan/measuring.py", "higan/rescoring.py"
+EDITING, TRAINING = "higan/editing/edits.py", "higan/directions/training.py"
+MEASURING, RESCORING = "higan/rescoring/measure.py", "higan/rescoring/rescore.py"
 GENERATOR, LAYERS = "higan/generators/generator.py", "higan/generators/layers.py"
 STYLEGAN, STYLEGAN2 = "higan/generators/stylegan.py", "higan/generators/stylegan2.py"
 GOLDEN = "tests/generators/test_golden_generators.py::test_paper_networks"
@@ -56,7 +56,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the middle group of layers begins one layer later",
-        "higan/layer_sets.py",
+        "higan/generators/layer_sets.py",
         '"upper": (3, 6)',
         '"upper": (4, 6)',
         "tests/test_editing.py",
@@ -147,14 +147,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a TensorFlow convolution with input and output swapped",
-        "higan/checkpoints/tensorflow.py",
+        "higan/checkpoints/formats/tensorflow.py",
         "return tensor.permute(3, 2, 0, 1).contiguous()",
         "return tensor.permute(2, 3, 0, 1).contiguous()",
         FORMATS,
     ),
     Mutation(
         "the 1 that the reference adds to StyleGAN2's styles is left out",
-        "higan/checkpoints/genforce.py",
+        "higan/checkpoints/formats/genforce.py",
         "return tensor + 1",
         "return tensor",
         f"{GOLDEN}[stylegan2_tiny16]",
@@ -196,7 +196,7 @@ MUTATIONS = [
     ),
     Mutation(
         "conditioning takes nothing away",
-        "higan/boundaries.py",
+        "higan/directions/boundaries.py",
         "rest = row - basis @ (basis.T @ row)",
         "rest = row",
         "tests/test_boundaries.py",
@@ -245,7 +245,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the layer swap's share is twice too large",
-        "higan/bootstrap.py",
+        "higan/rescoring/statistics.py",
         "shares = means / (2 * variance[:, None])",
         "shares = means / variance[:, None]",
         "tests/test_rescoring.py::test_layer_swap_shares",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from higan.bootstrap import Estimate, Hierarchy
 from higan.predictors.predictor import LEVELS
-from higan.rescoring import Rescoring
+from higan.rescoring.rescore import Rescoring
+from higan.rescoring.statistics import Estimate, Hierarchy
 
 
 def make_rows(num: int, steps: int, size: int) -> np.ndarray:

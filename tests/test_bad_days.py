@@ -32,7 +32,7 @@ from numpy.lib.recfunctions import structured_to_unstructured
 from PIL import Image
 from synthesis_helpers import free_port, rank_environment
 
-from higan.boundaries import read_boundary
+from higan.directions.boundaries import read_boundary
 from higan.errors import HiganError
 from higan.logs import progress
 

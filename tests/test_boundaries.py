@@ -14,7 +14,7 @@ import pytest
 from analysis_helpers import make_boundary
 from golden_cases import read_case
 
-from higan.boundaries import (
+from higan.directions.boundaries import (
     Boundary,
     check_name,
     condition,
@@ -24,7 +24,7 @@ from higan.boundaries import (
     take_rows,
     write_boundary,
 )
-from higan.boundary_lists import parse_boundary_list, read_boundary_list
+from higan.directions.lists import parse_boundary_list, read_boundary_list
 from higan.errors import HiganError
 
 EDITOR, EDITOR_ARRAYS = read_case("editor")

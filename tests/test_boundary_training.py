@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripts import run
 
-from higan.boundaries import read_boundary, read_scores
-from higan.boundary_training import SOLVERS, load_columns, select_samples, train_boundary
+from higan.directions.boundaries import read_boundary, read_scores
+from higan.directions.training import SOLVERS, load_columns, select_samples, train_boundary
 from higan.errors import HiganError
 
 CASE, ARRAYS = read_case("boundary")

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthesis_helpers import SETTINGS
 
-from higan import editing
-from higan.boundaries import Boundary
+from higan.directions.boundaries import Boundary
+from higan.editing import edits as editing
 from higan.errors import HiganError
 from higan.generators import Generator
+from higan.generators.layer_sets import format_layers, parse_layers
 from higan.generators.stylegan2 import StyleGAN2
-from higan.layer_sets import format_layers, parse_layers
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "editor.json").read_text())

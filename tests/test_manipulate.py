@@ -22,7 +22,7 @@ from higan.checkpoints import write_checkpoint
 from higan.errors import HiganError
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan2 import StyleGAN2
-from higan.video import write_video
+from higan.report.video import write_video
 
 PSI = 0.5  # the default of StyleGAN2 models
 

@@ -6,8 +6,8 @@ from argparse import Namespace
 
 import pytest
 
+from higan.commands.options import ArgumentParser, require_file_names, require_range
 from higan.errors import HiganError
-from higan.options import ArgumentParser, require_file_names, require_range
 
 
 def test_a_command_line_that_cannot_be_parsed() -> None:

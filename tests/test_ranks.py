@@ -14,7 +14,7 @@ import torch
 from synthesis_helpers import free_port, rank_environment
 
 from higan.errors import HiganError
-from higan.ranks import Ranks
+from higan.runs.ranks import Ranks
 
 
 def refuse() -> None:

@@ -24,20 +24,20 @@ from golden_cases import GOLDEN, case_checkpoint, read_case, rule_checkpoint, ru
 from scripts import run
 from torch import Tensor
 
-from higan.boundaries import Boundary, read_boundary, write_boundary
-from higan.boundary_training import train_boundary
-from higan.editing import manipulate
+from higan.directions.boundaries import Boundary, read_boundary, write_boundary
+from higan.directions.training import train_boundary
+from higan.editing.edits import manipulate
 from higan.errors import HiganError
 from higan.generators import build_network
 from higan.generators.generator import Generator
 from higan.predictors import Predictor
-from higan.rescoring import (
+from higan.rescoring.files import log_lines, write_layers, write_rescoring
+from higan.rescoring.rescore import (
     Rescoring,
     control_limit,
     rescore,
     verified_layers,
 )
-from higan.rescoring_files import log_lines, write_layers, write_rescoring
 
 OPTIONS: dict[str, Any] = {"num": 40, "control": 4, "layer_swap": True, "seed": 5}
 PREDICTOR = ("--predictor_name", "analysis_helpers:make_predictor")

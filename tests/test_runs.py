@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 from scripts import ROOT
 
-from higan import files, folders, runs
+from higan import files
 from higan.errors import HiganError
 from higan.files import TEMPORARY, is_file, read_rows, write_atomic
-from higan.folders import Lock, output_folder
 from higan.logs import open_log
-from higan.runs import BLOCK_FOLDER, RUN_FILE, Array, Run, check_codes, read_array, read_run, versions
+from higan.runs import folders
+from higan.runs import run as runs
+from higan.runs.folders import Lock, output_folder
+from higan.runs.run import BLOCK_FOLDER, RUN_FILE, Array, Run, check_codes, read_array, read_run, versions
 from higan.stops import Stopped
 
 ARRAYS = {
@@ -149,7 +151,7 @@ def test_lock_refuses_a_second_process(tmp_path: Path) -> None:
 
 def test_lock_dies_with_its_owner(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from higan.folders import Lock\n"
+        "import os, signal, sys; from pathlib import Path; from higan.runs.folders import Lock\n"
         "lock = Lock(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)

@@ -33,7 +33,7 @@ from synthesis_helpers import (
 from higan import load_generator
 from higan.checkpoints import write_checkpoint
 from higan.generators.stylegan2 import StyleGAN2
-from higan.runs import read_run
+from higan.runs.run import read_run
 
 KILLS = 20
 PREDICTION = ("--generate_prediction", "--predictor_name=synthesis_helpers:make_predictor")

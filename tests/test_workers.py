@@ -112,7 +112,7 @@ def test_a_process_says_nothing_where_the_script_is_killed_as_it_starts(tmp_path
 
 
 def test_a_process_starts_without_the_networks() -> None:
-    code = "import sys, higan.boundary_training, higan.workers; sys.exit('torch' in sys.modules)"
+    code = "import sys, higan.directions.training, higan.workers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

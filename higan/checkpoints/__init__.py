@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higan.checkpoints import genforce, nvlabs, tensorflow, unpickling
-from higan.checkpoints.interpreter import NETWORKS
-from higan.checkpoints.stored import Record, StoredTensor
+from higan.checkpoints.formats import genforce, nvlabs, tensorflow
+from higan.checkpoints.pickles import unpickling
+from higan.checkpoints.pickles.interpreter import NETWORKS
+from higan.checkpoints.pickles.stored import Record, StoredTensor
 from higan.errors import CheckpointError
 from higan.files import whole_file
 

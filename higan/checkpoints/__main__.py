@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from higan.commands.options import ArgumentParser
 from higan.errors import HiganError, run_script
-from higan.options import ArgumentParser
 
 
 def parse_args() -> argparse.Namespace:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from higan.checkpoints import load
-from higan.checkpoints.stored import StoredTensor
-from higan.checkpoints.unpickling import read_objects
+from higan.checkpoints.pickles.stored import StoredTensor
+from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError, HiganError
 from higan.files import digest, read_small
 from higan.generators.zoo import folders
 from higan.predictors.predictor import Predictor
-from higan.runs import read_array
+from higan.runs.run import read_array
 
 FILES = (
     "wideresnet18_places365.pth.tar",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from higan.checkpoints import load
-from higan.checkpoints.unpickling import read_objects
+from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError
 from higan.files import digest, write_atomic
 from higan.generators.zoo import MODELS, folders

@@ -23,7 +23,7 @@ from PIL import Image
 
 from higan.errors import HiganError
 from higan.files import write_atomic
-from higan.runs import versions
+from higan.runs.run import versions
 
 if TYPE_CHECKING:
     from higan.generators import Generator

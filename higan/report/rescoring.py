@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from higan.layer_sets import format_layers
+from higan.generators.layer_sets import format_layers
 from higan.predictors.predictor import LEVELS
 from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
 
 if TYPE_CHECKING:
-    from higan.bootstrap import Estimate, Hierarchy
-    from higan.rescoring import Rescoring
+    from higan.rescoring.rescore import Rescoring
+    from higan.rescoring.statistics import Estimate, Hierarchy
 
 MAX_COLUMNS = 24  # outputs in the table of what else moved
 MAX_ROWS = 60  # outputs in the table of layer swap

@@ -26,9 +26,9 @@ import scenes
 from train_predictor import degrade, label_matrix
 
 import higan
-from higan.boundaries import read_boundary, read_scores
 from higan.devices import keep_freed_memory
-from higan.layer_sets import format_layers
+from higan.directions.boundaries import read_boundary, read_scores
+from higan.generators.layer_sets import format_layers
 from higan.predictors.rooms import PATH, RoomsPredictor, read_rooms
 
 ROOT = Path(__file__).resolve().parents[2]

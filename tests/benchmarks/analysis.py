@@ -39,7 +39,7 @@ def main() -> None:
 
 def solvers() -> None:
     """Every solver's boundary against the reference's, and its time where the classes overlap more and more."""
-    from higan.boundary_training import SOLVERS, accuracy, fit_hyperplane, train_boundary
+    from higan.directions.training import SOLVERS, accuracy, fit_hyperplane, train_boundary
 
     case = json.loads((GOLDEN / "boundary.json").read_text())
     arrays = np.load(GOLDEN / "boundary.npz", allow_pickle=False)
@@ -175,12 +175,12 @@ def every() -> None:
 
 def rescoring(num: int = 256, count: int = 10, turns: int = 2) -> None:
     """Layer-wise re-scoring against a synthesis from scratch for every layer, in turns, so that both meet one load."""
-    from higan.boundaries import Boundary
     from higan.devices import keep_freed_memory
-    from higan.editing import manipulate
+    from higan.directions.boundaries import Boundary
+    from higan.editing.edits import manipulate
     from higan.generators import load_generator
     from higan.predictors import load_predictor
-    from higan.rescoring import rescore
+    from higan.rescoring.rescore import rescore
 
     keep_freed_memory()
     generator = load_generator("stylegan2_rooms")

@@ -111,7 +111,7 @@ def shared() -> None:
     import torch
 
     from higan.devices import keep_freed_memory
-    from higan.editing import draw_codes, manipulate, synthesize_steps
+    from higan.editing.edits import draw_codes, manipulate, synthesize_steps
     from higan.generators import Generator
     from higan.generators.stylegan import StyleGAN
 

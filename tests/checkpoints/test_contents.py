@@ -15,7 +15,9 @@ import torch
 from bad_files import network_pickle, saved
 from golden_cases import GOLDEN, case_checkpoint, read_case, rule_tensors
 
-from higan.checkpoints import read_checkpoint, tensorflow, unpickling, write_checkpoint
+from higan.checkpoints import read_checkpoint, write_checkpoint
+from higan.checkpoints.formats import tensorflow
+from higan.checkpoints.pickles import unpickling
 from higan.errors import CheckpointError
 from higan.generators import build_network
 from higan.generators.generator import Generator

@@ -14,9 +14,9 @@ import pytest
 import torch
 from bad_files import bytes_call, saved, stored, torch_stream, torch_zip
 
-from higan.boundaries import read_boundary
 from higan.checkpoints import read_checkpoint
-from higan.checkpoints.unpickling import read_objects
+from higan.checkpoints.pickles.unpickling import read_objects
+from higan.directions.boundaries import read_boundary
 from higan.errors import CheckpointError
 
 NETWORK = "cdnnlib.tflib.network\nNetwork\n"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from higan.boundaries import Boundary, condition, read_scores, release_pages, take_rows
+from higan.directions.boundaries import Boundary, condition, read_scores, release_pages, take_rows
 from higan.errors import HiganError
-from higan.runs import read_array
+from higan.runs.run import read_array
 
 MOST_C = 1e30  # far beyond what separates any data; near float64's end, sums overflow
 SOLVERS = ("newton", "liblinear", "libsvm")

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.boundaries import write_boundary
-from higan.editing import synthesize_steps
+from higan.directions.boundaries import write_boundary
+from higan.editing.edits import synthesize_steps
+from higan.editing.manipulation import Edited
 from higan.files import encode_image, write_array, write_atomic
 from higan.logs import progress
-from higan.manipulation import Edited
 from higan.report import describe_origin, write_manipulation_page
-from higan.video import Mosaic, has_video, write_video
+from higan.report.video import Mosaic, has_video, write_video
 
 if TYPE_CHECKING:
     from higan.generators import Generator

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from higan.checkpoints.interpreter import CLASSES, Marker, Table, Unpickler
-from higan.checkpoints.stored import DTYPES, Damaged, Dtype, Record, Storage, StoredTensor, array, dimensions
-from higan.checkpoints.torch_files import STORAGES, STREAM_START, read_torch_stream
+from higan.checkpoints.pickles.interpreter import CLASSES, Marker, Table, Unpickler
+from higan.checkpoints.pickles.stored import DTYPES, Damaged, Dtype, Record, Storage, StoredTensor, array, dimensions
+from higan.checkpoints.pickles.torch_files import STORAGES, STREAM_START, read_torch_stream
 from higan.errors import CheckpointError
 
 # Each function's first argument is the Unpickler that meets the name; the others come from the file.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from higan.checkpoints.stored import Damaged, Dtype, Record, StoredTensor, array
+from higan.checkpoints.pickles.stored import Damaged, Dtype, Record, StoredTensor, array
 from higan.errors import CheckpointError
 
 MAX_OPCODES = 200_000  # the largest known files have some 20,000

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.bootstrap import group_rows
-from higan.boundaries import Boundary
 from higan.devices import within_memory
+from higan.directions.boundaries import Boundary
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.generator import NotFiniteError, State
 from higan.predictors import Predictor
+from higan.rescoring.statistics import group_rows
 
 
 def prepare_codes(

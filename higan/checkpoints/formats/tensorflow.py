@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from higan.checkpoints.layout import Tensors, architecture, require_arguments
-from higan.checkpoints.stored import Record, StoredTensor
+from higan.checkpoints.formats.layout import Tensors, architecture, require_arguments
+from higan.checkpoints.pickles.stored import Record, StoredTensor
 from higan.errors import CheckpointError
 
 # static arguments that change the function; a network in which one has another value is refused

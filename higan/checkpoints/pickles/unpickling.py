@@ -10,9 +10,9 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from higan.checkpoints.allowed import GLOBALS, NUMPY_GLOBALS, TENSOR_GLOBALS
-from higan.checkpoints.interpreter import Limits, Unpickler
-from higan.checkpoints.torch_files import STREAM_START, ZIP_START, read_torch_stream, read_torch_zip
+from higan.checkpoints.pickles.allowed import GLOBALS, NUMPY_GLOBALS, TENSOR_GLOBALS
+from higan.checkpoints.pickles.interpreter import Limits, Unpickler
+from higan.checkpoints.pickles.torch_files import STREAM_START, ZIP_START, read_torch_stream, read_torch_zip
 from higan.errors import CheckpointError
 from higan.files import open_file
 

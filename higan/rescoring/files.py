@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from higan.boundaries import Boundary, check_name, write_description
+from higan.directions.boundaries import Boundary, check_name, write_description
 from higan.files import write_array, write_atomic
-from higan.rescoring import Rescoring
+from higan.rescoring.rescore import Rescoring
 
 
 def write_rescoring(rescoring: Rescoring, folder: Path) -> None:

@@ -33,7 +33,7 @@ from higan.files import (
     read_small,
     write_atomic,
 )
-from higan.folders import Lock, open_folder, remove_strays
+from higan.runs.folders import Lock, open_folder, remove_strays
 
 FORMAT = 1
 RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "arrays": dict, "versions": dict}

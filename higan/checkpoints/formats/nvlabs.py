@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higan.checkpoints.layout import Tensors, architecture, require_arguments
-from higan.checkpoints.stored import Record, StoredTensor
+from higan.checkpoints.formats.layout import Tensors, architecture, require_arguments
+from higan.checkpoints.pickles.stored import Record, StoredTensor
 from higan.errors import CheckpointError
 
 MAX_DEPTH = 16

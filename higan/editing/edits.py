@@ -16,12 +16,12 @@ from higan.devices import require_memory, within_memory
 from higan.errors import HiganError
 from higan.files import read_rows
 from higan.generators.generator import NotFiniteError
+from higan.generators.layer_sets import parse_layers
 from higan.generators.layers import to_sphere
-from higan.layer_sets import parse_layers
-from higan.runs import check_codes
+from higan.runs.run import check_codes
 
 if TYPE_CHECKING:
-    from higan.boundaries import Boundary
+    from higan.directions.boundaries import Boundary
     from higan.generators import Generator
 
 MOST_STEPS = 10_001

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from higan.checkpoints.interpreter import Limits, Marker, Table, Unpickler
-from higan.checkpoints.stored import DTYPES, Damaged, Storage
+from higan.checkpoints.pickles.interpreter import Limits, Marker, Table, Unpickler
+from higan.checkpoints.pickles.stored import DTYPES, Damaged, Storage
 from higan.errors import CheckpointError
 
 MAX_ENTRIES = 100_000

@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.bootstrap import (
+from higan.directions.boundaries import Boundary, find_name
+from higan.editing.edits import MOST_DISTANCE
+from higan.errors import HiganError
+from higan.files import digest
+from higan.generators import Generator
+from higan.predictors import Predictor
+from higan.rescoring.measure import SwapTally, Tally, make_step, measure, prepare_codes, random_boundaries
+from higan.rescoring.statistics import (
     Estimate,
     Hierarchy,
     estimate_means,
@@ -24,14 +31,7 @@ from higan.bootstrap import (
     resampling_weights,
     swap_shares,
 )
-from higan.boundaries import Boundary, find_name
-from higan.editing import MOST_DISTANCE
-from higan.errors import HiganError
-from higan.files import digest
-from higan.generators import Generator
-from higan.measuring import SwapTally, Tally, make_step, measure, prepare_codes, random_boundaries
-from higan.predictors import Predictor
-from higan.runs import versions
+from higan.runs.run import versions
 
 CONTROL_LEVEL = 1e-4  # chance of a random direction to pass the control's limit at a layer
 

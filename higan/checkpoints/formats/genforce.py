@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from higan.checkpoints.layout import Tensors, architecture
+from higan.checkpoints.formats.layout import Tensors, architecture
 from higan.errors import CheckpointError
 
 FIXED = ("blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")  # defined by the architecture

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.boundaries import Boundary, condition, read_boundary
-from higan.boundary_lists import BoundaryEntry
-from higan.editing import choose_layers, combine, interpolate, mix_styles, move_codes, scaled_distances
+from higan.directions.boundaries import Boundary, condition, read_boundary
+from higan.directions.lists import BoundaryEntry
+from higan.editing.edits import choose_layers, combine, interpolate, mix_styles, move_codes, scaled_distances
 from higan.errors import HiganError
-from higan.layer_sets import format_layers, parse_layers, say_layers
+from higan.generators.layer_sets import format_layers, parse_layers, say_layers
 from higan.report.manipulation import Heading, step_headings
 
 if TYPE_CHECKING:

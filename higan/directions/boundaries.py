@@ -20,8 +20,8 @@ import numpy as np
 
 from higan.errors import CheckpointError, HiganError
 from higan.files import SMALL_FILE, is_file, read_header, read_small, write_array, write_atomic
-from higan.layer_sets import MOST_LAYERS, parse_layers
-from higan.runs import read_array
+from higan.generators.layer_sets import MOST_LAYERS, parse_layers
+from higan.runs.run import read_array
 
 SPACES = ("z", "w", "wp")
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
@@ -260,8 +260,8 @@ def is_pickled(path: Path) -> bool:
 
 def read_pickled(path: Path) -> dict[str, Any]:
     """Return the dictionary in a 0-d `.npy` of Python objects, read through the allow-list, its arrays as float32."""
-    from higan.checkpoints.stored import StoredTensor
-    from higan.checkpoints.unpickling import read_numpy_object
+    from higan.checkpoints.pickles.stored import StoredTensor
+    from higan.checkpoints.pickles.unpickling import read_numpy_object
 
     shape, _, start = read_header(path)
     if shape != ():

@@ -1,0 +1,1 @@
+"""The command lines: the five steps, and what they share."""

@@ -1,0 +1,168 @@
+"""Step 4: move samples along boundaries; write the codes, and pictures, pages and videos of them.
+
+  python manipulate.py stylegan2_rooms boundaries.txt --num=10 --layerwise_manipulation --generate_html
+  python manipulate.py stylegan2_rooms boundaries.txt --num=10 --combine --generate_html
+  python manipulate.py stylegan2_rooms --num=10 --interpolate --generate_html
+  python manipulate.py stylegan2_rooms --num=6 --mix_style --manipulate_layers=top --generate_html
+
+A boundary list has a line per boundary, `(name, space): path`; it may end in `layers=4-8` and `distance=2`, the
+distance of the last step. Lines that start with DISABLE or # are left out.
+
+Without --layerwise_manipulation the code moves as a whole. With it, a boundary of w or w+ moves the layers asked for
+(in the list's line or by --manipulate_layers), else those verified for it, else those in its file, else all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from higan.commands.options import ArgumentParser, require_file_names, require_range
+from higan.errors import HiganError, run_script
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from higan.editing.files import Views
+    from higan.editing.manipulation import Edited
+    from higan.generators import Generator
+
+MARGINS = ("row_spacing", "col_spacing", "border_left", "border_right", "border_top", "border_bottom")
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = ArgumentParser(__doc__)
+    add = parser.add_argument
+    parser.add_model()
+    add("boundary_list_path", nargs="?", help="list of boundaries (see above), unless --interpolate or --mix_style")
+    parser.add_samples(0, "-c", "to move (default: draw them from --seed)")
+    add(
+        "--latent_space_type",
+        default="z",
+        choices=("z", "w", "wp"),
+        help="space of the codes of -c, and that of --interpolate; codes are drawn in z (default: z)",
+    )
+    parser.add_steps(7)
+    add("--layerwise_manipulation", action="store_true", help="move layers of w+; --manipulate_layers implies it")
+    add(
+        "--disable_manipulation_truncation",
+        action="store_true",
+        help="move every layer by the full distance (default: a w boundary's step is truncated as the codes are)",
+    )
+    add("--manipulate_layers", default="", help="layers to move or to mix: 6-11, 2,4-5, bottom, lower, upper, top")
+    add("--combine", action="store_true", help="move along all boundaries at once, each on its own layers")
+    add(
+        "--condition",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="make each boundary orthogonal to these, of the list or of the folder that the boundary lies in",
+    )
+    add("--interpolate", action="store_true", help="go from each sample to the next, in place of boundaries")
+    add("--mix_style", action="store_true", help="mix the samples' layers (default: upper), in place of boundaries")
+    parser.add_cost()
+    parser.add_output("MODEL_manipulation")
+    add("--save_raw_synthesis", action="store_true", help="write every picture, {name}_{space}_{sample}_{step}.jpg")
+    add("--viz_size", type=int, default=0, help="height of pictures on page and video (default 0: their own)")
+    add("--generate_html", action="store_true", help="write a page, {name}_{space}_{html_name}")
+    add("--html_name", default="viz.html", help="(default: %(default)s)")
+    add("--generate_video", action="store_true", help="write a video, {name}_{space}_{video_name}, a frame per step")
+    add("--video_name", default="viz.mp4", help=".mp4, .avi, .mkv, .mov (H.264), .webp or .gif (default: %(default)s)")
+    add("--fps", type=int, default=24, help="frames per second of the video (default: 24)")
+    add("--row", type=int, default=0, help="rows of samples in the video (default 0: as square as they divide)")
+    add("--col", type=int, default=0, help="columns of samples in the video (default 0: likewise)")
+    for name in MARGINS:
+        add(f"--{name}", type=int, default=0, help="pixels in the video (default: 0)")
+    add("--white_background", action="store_true", help="white behind the video's pictures (default: black)")
+    return parser.parse_args()
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Raise HiganError where arguments are out of range or contradict each other."""
+    least = dict.fromkeys(("seed", "num", "batch_size", "row", "col", *MARGINS, "viz_size"), 0)
+    require_range(args, least | {"step": 1, "fps": 1}, {"viz_size": 2048, "fps": 1000})
+    if args.num == 0 and args.latent_codes_path is None:
+        raise HiganError("--num is 0; give the number of samples to draw, or codes with --latent_codes_path")
+    require_file_names(args, "html_name", "video_name", "logfile_name")
+    if (args.boundary_list_path is None) != (args.interpolate or args.mix_style):
+        raise HiganError("give one of: a boundary list, --interpolate, --mix_style")
+    if args.interpolate + args.mix_style + args.combine > 1:
+        raise HiganError("--interpolate, --mix_style and --combine exclude each other; leave two out")
+
+
+def main() -> None:
+    """Run the step."""
+    args = parse_args()
+    check_args(args)
+    from higan.logs import open_log
+
+    log = open_log()
+    log.info("loading %s", args.model_name)
+
+    from higan.devices import keep_freed_memory
+    from higan.editing.edits import draw_codes
+    from higan.editing.files import write_boundaries, write_codes, write_edit, write_views
+    from higan.generators import load_generator
+    from higan.runs.folders import output_folder
+
+    keep_freed_memory()
+    views = make_views(args)
+    generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
+    generator.batch_size = args.batch_size or generator.batch_size
+    with output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
+        log = open_log(folder, args.logfile_name)
+        codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path)
+        todo = edits(args, generator, codes)
+        write_codes(codes, folder)
+        for edited in todo:
+            log.info("%s", edited.summary)
+            write_edit(edited, folder, edited.prefix)
+            write_boundaries(edited, folder)
+            write_views(edited, generator, folder, views, str(args.latent_codes_path or f"seed {args.seed}"))
+
+
+def make_views(args: argparse.Namespace) -> Views:
+    """Return how the pictures are to be shown; raise HiganError if a video cannot be called so."""
+    from higan.editing.files import Views
+    from higan.report.video import Mosaic, check_video_name
+
+    video_name = check_video_name(args.video_name)
+    return Views(
+        pictures=args.save_raw_synthesis,
+        page=args.html_name if args.generate_html else "",
+        video=video_name if args.generate_video else "",
+        mosaic=Mosaic(**{name: getattr(args, name) for name in Mosaic.__dataclass_fields__}),
+        fps=args.fps,
+        size=args.viz_size,
+    )
+
+
+def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Tensor]) -> Iterable[Edited]:
+    """Return what is asked for: one edit per boundary, all of them in one, an interpolation, or mixed styles."""
+    from higan.directions.lists import read_boundary_list
+    from higan.editing import manipulation
+    from higan.editing.edits import spaced_distances
+
+    if args.interpolate:
+        steps = len(spaced_distances(0, 1, args.step))
+        return [manipulation.between_samples(generator, codes, args.latent_space_type, steps)]
+    if args.mix_style:
+        return [manipulation.with_mixed_styles(generator, codes, args.manipulate_layers or "upper")]
+    moves = manipulation.plan_moves(
+        generator,
+        read_boundary_list(args.boundary_list_path, generator.num_layers or None),
+        spaced_distances(args.start_distance, args.end_distance, args.step),
+        layerwise=args.layerwise_manipulation,
+        layers=args.manipulate_layers,
+        together=args.combine,
+        condition_on=args.condition,
+        keep_pace=not args.disable_manipulation_truncation,
+    )
+    return manipulation.along_boundaries(generator, codes, moves, args.combine)
+
+
+def run() -> None:
+    """Run the step as a program."""
+    run_script(main)

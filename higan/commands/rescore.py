@@ -1,0 +1,126 @@
+"""Step 3: re-score boundaries: which of them the generator obeys, at which layer, and what else changes.
+
+  python rescore.py stylegan2_rooms boundaries.txt --layerwise_rescoring
+  python rescore.py stylegan2_rooms boundaries.txt --layerwise_rescoring --layer_swap --control 20 --write_layers
+
+A boundary list has a line per boundary, `(name, space): path`; lines that start with DISABLE or # are left out. Each
+boundary is named after one of the predictor's scores. Written are {name}_{space}_scores.npy (each boundary's own score
+of every sample: unmoved, all layers moved, then each layer), the table of all scores as rescore_*.npy, rescore.csv and
+rescore.json, the page rescore.html, and the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from higan.commands.options import ArgumentParser, require_range
+from higan.errors import HiganError, run_script
+
+CONTROLS = 20  # random directions that --write_layers compares with, if not told otherwise
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = ArgumentParser(__doc__)
+    add = parser.add_argument
+    parser.add_model()
+    add("boundary_list_path", type=Path, help="list of boundaries (see above)")
+    parser.add_predictor()
+    parser.add_samples(2000, "-i", "to use, z unless it is called w.npy or holds w+ codes")
+    add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
+    add("--layerwise_rescoring", action="store_true", help="move each layer alone as well")
+    add("--layer_swap", action="store_true", help="measure each layer's share of every score, without boundaries")
+    add(
+        "--control",
+        type=int,
+        metavar="K",
+        help=f"put K random directions through the same (default: {CONTROLS} with --write_layers, else 0)",
+    )
+    add(
+        "--write_layers",
+        action="store_true",
+        help="store the layers that pass the control in the boundaries' .json; implies --layerwise_rescoring",
+    )
+    parser.add_cost()
+    parser.add_output("MODEL_rescore")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the step."""
+    args = parse_args()
+    control = (CONTROLS if args.write_layers else 0) if args.control is None else args.control
+    require_range(args, {"num": 1, "seed": 0, "batch_size": 0})
+    if not 0 <= control <= 1000:
+        raise HiganError(f"--control is {control}; expected 0 to 1000")
+    if args.write_layers and control < 2:
+        raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
+
+    from higan.devices import keep_freed_memory
+    from higan.directions.lists import read_boundary_list
+    from higan.generators import load_generator
+    from higan.logs import open_log, progress
+    from higan.predictors import load_predictor
+    from higan.report import write_rescoring_page
+    from higan.rescoring import files as rescoring_files
+    from higan.rescoring.rescore import rescore
+    from higan.runs.folders import output_folder
+    from higan.runs.run import check_codes, read_array
+
+    keep_freed_memory()
+    generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
+    if (args.layerwise_rescoring or args.write_layers) and "wp" not in generator.spaces:
+        asked = "--write_layers" if args.write_layers else "--layerwise_rescoring"
+        raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
+    entries = read_boundary_list(args.boundary_list_path, generator.num_layers)
+    predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
+    codes, space = None, "z"
+    if args.latent_codes_path is not None:
+        codes = read_array(args.latent_codes_path)
+        space = space_of(args.latent_codes_path, codes.ndim)
+        check_codes(args.latent_codes_path, generator.code_shape(space), space)
+    boundaries = [entry.boundary for entry in entries]
+    changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
+    with output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
+        log = open_log(folder, args.logfile_name)
+        log.info("%s", shlex.join(sys.argv))
+        result = rescore(
+            generator,
+            predictor,
+            boundaries,
+            num=args.num,
+            distance=args.distance,
+            layerwise=args.layerwise_rescoring or args.write_layers,
+            control=control,
+            layer_swap=args.layer_swap,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            codes=codes,
+            space=space,
+            progress=lambda batches: progress(iterable=batches, desc="rescoring", unit="batch"),
+        )
+        result.provenance["command"] = shlex.join(sys.argv)
+        rescoring_files.write_rescoring(result, folder)
+        write_rescoring_page(folder / "rescore.html", result)
+        for line in rescoring_files.log_lines(result):
+            log.info("%s", line)
+        log.info("written to %s; the page is %s", folder, folder / "rescore.html")
+        if args.write_layers:
+            rescoring_files.write_layers(result, boundaries)
+            for name, layers in zip(result.names, result.verified, strict=True):
+                log.info("%s: layers %s", name, ", ".join(map(str, layers)) or "none, no better than random directions")
+
+
+def space_of(path: Path, ndim: int) -> str:
+    """Return the latent space of the codes in a file."""
+    if ndim == 3:
+        return "wp"
+    return "w" if path.stem == "w" else "z"
+
+
+def run() -> None:
+    """Run the step as a program."""
+    run_script(main)

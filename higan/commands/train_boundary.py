@@ -1,0 +1,199 @@
+"""Step 2: train boundaries, the directions along which scores change, on the latent codes and scores of step 1.
+
+  python train_boundary.py SYNTHESIS/w.npy SYNTHESIS/attribute.npy --score_name=indoor_lighting -o boundaries/MODEL
+  python train_boundary.py SYNTHESIS/w.npy SYNTHESIS/attribute.npy --score_name all --jobs 2 -o boundaries/MODEL
+
+Writes {score_name}_boundary.npy (float32 [1, D]; [1, L, D] for layer-wise codes) and a .json beside it that says how it
+was trained and how well it separates. Codes and scores are memory-mapped: their number is bounded by the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from higan.commands.options import ArgumentParser
+from higan.errors import HiganError, run_script
+
+if TYPE_CHECKING:
+    from higan.directions.boundaries import Boundary
+
+OPTIONS = ("chosen_num_or_ratio", "split_ratio", "invalid_value", "verbose_test", "solver", "C", "seed", "bootstrap")
+NAMES_AT_ONCE = 64  # scores held in memory, by all processes together
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = ArgumentParser(__doc__)
+    add = parser.add_argument
+    add("data_path", type=Path, help=".npy of codes: [N, D], or [N, L, D] for a direction per layer")
+    add("scores_path", type=Path, help=".npy of scores: a field per name (or [N] without --score_name)")
+    add("--score_name", nargs="+", default=[], metavar="NAME", help="scores to train on, or `all`")
+    add("-o", "--output_dir", type=Path, default=Path("results"), help="folder to write to (default: results)")
+    add("-T", "--boundary_type", default="linear", choices=("linear",), help="kind of boundary (default: linear)")
+    add(
+        "-N",
+        "--chosen_num_or_ratio",
+        type=float,
+        default=2000,
+        help="samples of highest and of lowest score to use, or their share, up to 1 (default: 2000)",
+    )
+    add("-r", "--split_ratio", type=float, default=0.7, help="share of them that is trained on (default: 0.7)")
+    add("-v", "--invalid_value", type=float, help="leave out samples of this score (nan: those without one)")
+    add("-V", "--verbose_test", action="store_true", help="judge all the other samples as well")
+    add("--save_name", default="boundary.npy", help="file name after the score's and `_` (default: %(default)s)")
+    add("--logfile_name", default="", help="the log's file name (default: the boundary's, or train_boundary.log)")
+    add("--seed", type=int, default=0, help="of the split (default: 0)")
+    add("--C", type=float, default=1.0, help="weight of the hinge loss (default: 1)")
+    add(
+        "--solver",
+        default="newton",
+        choices=("newton", "liblinear", "libsvm"),
+        help="of the SVM, hinge loss all; libsvm gives the paper's numbers exactly, slowly (default: newton)",
+    )
+    add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
+    add(
+        "--condition",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="make each boundary orthogonal to these: scores of the same file, or paths of boundaries",
+    )
+    add(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="K",
+        help="train on K resampled training sets and tell the mean angle between the boundaries",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the step."""
+    args = parse_args()
+    if args.jobs < 1 or not 0 <= args.seed < 2**32 or args.bootstrap not in (0, *range(2, 1001)):
+        raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 to 1000 (0 for none)")
+
+    from higan.directions.boundaries import check_name, find_name, read_scores, write_boundary
+    from higan.logs import open_log
+    from higan.runs.folders import output_folder
+    from higan.runs.run import read_array
+
+    codes, scores = read_array(args.data_path), read_scores(args.scores_path)
+    every = args.score_name == ["all"] or (not args.score_name and len(scores) == 1)
+    chosen = list(scores) if every else args.score_name
+    names = [find_name(name, scores, "score", str(args.scores_path)) for name in chosen]
+    if not names:
+        raise HiganError(f"{args.scores_path} holds {len(scores)} scores; choose with --score_name NAME, or all")
+    suffix = args.save_name if args.save_name.endswith(".npy") else f"{args.save_name}.npy"
+    files = {name: check_name(f"{name}_{suffix}" if name else suffix) for name in names}
+    with output_folder(args.output_dir) as folder, closing(trained(args, codes, scores, names)) as results:
+        one = files[names[0]].removesuffix(".npy") + ".log"
+        log = open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
+        log.info("%s", shlex.join(sys.argv))
+        log.info("codes %s, %d boundaries to train", list(codes.shape), len(names))
+
+        source = describe_source(args)
+        failed = []
+        for name, result in results:
+            if isinstance(result, HiganError):
+                if args.score_name != ["all"]:
+                    raise HiganError(f"{name}: {result}" if name else str(result))
+                log.info("%s is left out: %s", name, result)
+                failed.append(name)
+                continue
+            result.info |= source
+            path = write_boundary(result, folder, files[name])
+            log.info("%s", describe(result))
+            log.info("  written to %s", path)
+        if len(failed) == len(names):
+            raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
+
+
+def trained(
+    args: argparse.Namespace, codes: Any, scores: Any, names: list[str]
+) -> Generator[tuple[str, Any], None, None]:
+    """Yield each name with its boundary, or with the error that kept it from being trained, in the order of `names`."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from higan.directions.boundaries import find_name, read_boundary
+    from higan.directions.training import Training, load_columns
+    from higan.workers import in_processes
+
+    training = Training(args.data_path, args.scores_path, {name: getattr(args, name) for name in OPTIONS}, [])
+    training.options["space"] = args.data_path.stem if args.data_path.stem in ("z", "w", "wp") else None
+    others: list[Boundary] = []
+    for name in args.condition:
+        if name.endswith(".npy"):
+            others.append(read_boundary(Path(name)))
+            continue
+        found = find_name(name, scores, "score", str(args.scores_path))
+        [(_, result)] = training({found: scores[found]})
+        if isinstance(result, HiganError):
+            raise HiganError(f"--condition {name}: {result}")
+        others.append(result)
+    training.others = others
+    jobs = min(args.jobs, len(names), os.cpu_count() or 1)  # more than cores would only take memory
+    blocks = split_names(names, jobs)
+    if jobs > 1:
+        mapped = isinstance(scores[names[0]], np.memmap)  # if so, each process reads them itself
+        tasks: Iterable[Any] = blocks if mapped else (load_columns(scores, block) for block in blocks)
+        yield from in_processes(training, tasks, jobs)
+        return
+    pool = ThreadPoolExecutor(1)  # the next score is trained on while one is written, and signals are answered
+    try:
+        for block in blocks:
+            columns = load_columns(scores, block)
+            yield from pool.map(lambda item: next(training(dict([item]))), columns.items())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is to be trained
+
+
+def split_names(names: list[str], jobs: int) -> list[list[str]]:
+    """Return names in blocks, of which a process loads one at a time; towards the end so small that none waits long."""
+    blocks, start = [], 0
+    while start < len(names):
+        most = NAMES_AT_ONCE if jobs == 1 else min(NAMES_AT_ONCE // jobs, (len(names) - start) // (2 * jobs))
+        blocks.append(names[start : start + max(most, 1)])
+        start += len(blocks[-1])
+    return blocks
+
+
+def describe(boundary: Boundary) -> str:
+    """Return a line on how a boundary was trained and how well it separates."""
+    info = boundary.info
+    parts = [f"{boundary.name or 'boundary'}: {info['chosen_per_side']} per side"]
+    for key in ("training_accuracy", "validation_accuracy", "remaining_accuracy", "bootstrap_angle"):
+        values = info.get(key)
+        if values is not None:
+            numbers = values if isinstance(values, list) else [values]
+            parts.append(f"{key.replace('_', ' ')} {' '.join(f'{number:.4f}' for number in numbers)}")
+    return ", ".join(parts)
+
+
+def describe_source(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the boundaries are trained on: the files and, if a run made them, its model and hash."""
+    from higan.files import digest
+    from higan.runs.run import RUN_FILE, read_run
+
+    source: dict[str, Any] = {"data_path": str(args.data_path), "scores_path": str(args.scores_path)}
+    if run := read_run(args.data_path.parent):
+        settings = run["settings"]
+        source["run_sha256"] = digest(args.data_path.parent / RUN_FILE)
+        known = {key: settings.get(key) for key in ("model_name", "model_sha256", "predictor_name")}
+        source |= {key: value for key, value in known.items() if isinstance(value, str)}
+    return source
+
+
+def run() -> None:
+    """Run the step as a program."""
+    run_script(main)
