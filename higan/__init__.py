@@ -20,7 +20,7 @@ SOURCES = {
     "write_boundary": "higan.directions.boundaries",
     "train_boundary": "higan.directions.training",
     "interpolate": "higan.editing.edits",
-    "manipulate": "higan.editing.edits",
+    "manipulate": "higan.directions.move",
     "mix_styles": "higan.editing.edits",
     "parse_layers": "higan.generators.layer_sets",
     "rescore": "higan.rescoring.rescore",

@@ -25,7 +25,7 @@ LINKED = ("models", "boundaries")
 PYTEST_FAILED = 1
 SECONDS = 300
 
-EDITING, TRAINING = "higan/editing/edits.py", "higan/directions/training.py"
+MOVE, CODES, TRAINING = "higan/directions/move.py", "higan/generators/codes.py", "higan/directions/training.py"
 MEASURING, RESCORING = "higan/rescoring/measure.py", "higan/rescoring/rescore.py"
 GENERATOR, LAYERS = "higan/generators/generator.py", "higan/generators/layers.py"
 STYLEGAN, STYLEGAN2 = "higan/generators/stylegan.py", "higan/generators/stylegan2.py"
@@ -49,7 +49,7 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "the sign of an edit",
-        EDITING,
+        MOVE,
         "moved = origin[:, None] + shifts.to(origin)[None]",
         "moved = origin[:, None] - shifts.to(origin)[None]",
         "tests/test_editing.py",
@@ -63,14 +63,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a w edit at layers is not scaled by psi",
-        EDITING,
+        MOVE,
         'strength = generator.psi() if keep_pace and boundary.space == "w" else None',
         "strength = None",
         "tests/test_editing.py",
     ),
     Mutation(
         "z read from a file is not scaled to the sphere",
-        EDITING,
+        CODES,
         'codes = {space: to_sphere(values) if space == "z" else values}',
         "codes = {space: values}",
         "tests/test_editing.py",

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthesis_helpers import SETTINGS
 
+from higan.directions import move
 from higan.directions.boundaries import Boundary
 from higan.editing import edits as editing
 from higan.errors import HiganError
 from higan.generators import Generator
+from higan.generators.codes import draw_codes
 from higan.generators.layer_sets import format_layers, parse_layers
 from higan.generators.stylegan2 import StyleGAN2
 
@@ -91,7 +93,7 @@ def test_manipulate_as_the_reference(case: dict[str, Any]) -> None:
     layers, strength = case.get("manipulate_layers"), case.get("layerwise_manipulation_strength")
     if case["id"] == 8:  # layers of a code without layers: the reference ignores them
         with pytest.raises(HiganError, match="layer-wise codes"):
-            editing.manipulate(codes, boundary, distances, layers, strength)
+            move.manipulate(codes, boundary, distances, layers, strength)
         return
     if case["id"] == 9:  # codes said to be layer-wise that are not: here their shape tells
         return
@@ -101,9 +103,9 @@ def test_manipulate_as_the_reference(case: dict[str, Any]) -> None:
         codes, strength = np.repeat(codes[:, None], case["num_layers"], axis=1), np.full(case["num_layers"], strength)
     if "raises" in case:
         with pytest.raises(HiganError):
-            editing.manipulate(codes, boundary, distances, layers, strength)
+            move.manipulate(codes, boundary, distances, layers, strength)
         return
-    moved = editing.manipulate(codes, boundary, distances, layers, strength)
+    moved = move.manipulate(codes, boundary, distances, layers, strength)
     assert moved.dtype == np.float32
     assert list(moved.shape) == case["result_shape"]
     # the reference computes in float64, we round to float32 once
@@ -111,7 +113,7 @@ def test_manipulate_as_the_reference(case: dict[str, Any]) -> None:
 
 
 def test_manipulate_leaves_other_layers_untouched() -> None:
-    moved = editing.manipulate(ARRAYS["codes_wp"], ARRAYS["boundary_w"], [-1, 2], "3")
+    moved = move.manipulate(ARRAYS["codes_wp"], ARRAYS["boundary_w"], [-1, 2], "3")
     others = [layer for layer in range(NUM_LAYERS) if layer != 3]
     np.testing.assert_array_equal(moved[:, 0][:, others], ARRAYS["codes_wp"][:, others])
     assert (moved[:, :, 3] != ARRAYS["codes_wp"][:, None, 3]).any()
@@ -119,11 +121,11 @@ def test_manipulate_leaves_other_layers_untouched() -> None:
 
 def test_manipulate_takes_tensors_and_boundaries() -> None:
     codes, boundary = torch.from_numpy(ARRAYS["codes_wp"]), Boundary("x", ARRAYS["boundary_w"], "w", layers=(2, 3))
-    moved = editing.manipulate(codes, boundary, [1.5])
-    expected = editing.manipulate(ARRAYS["codes_wp"], ARRAYS["boundary_w"], [1.5], "2-3")
+    moved = move.manipulate(codes, boundary, [1.5])
+    expected = move.manipulate(ARRAYS["codes_wp"], ARRAYS["boundary_w"], [1.5], "2-3")
     assert isinstance(moved, torch.Tensor)
     np.testing.assert_array_equal(moved.numpy(), expected)
-    assert editing.manipulate(codes.double(), boundary, [1.0]).dtype == torch.float64
+    assert move.manipulate(codes.double(), boundary, [1.0]).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_manipulate_takes_tensors_and_boundaries() -> None:
 )
 def test_manipulate_refuses(codes: str, boundary: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(HiganError):
-        editing.manipulate(ARRAYS[codes], ARRAYS[boundary], **arguments)
+        move.manipulate(ARRAYS[codes], ARRAYS[boundary], **arguments)
 
 
 @pytest.mark.parametrize("case", CASES["layerwise_strength"], ids=lambda case: str(case["truncation_layers"]))
@@ -185,8 +187,8 @@ def test_interpolate_refuses() -> None:
 
 def test_combine_adds_displacements() -> None:
     codes = ARRAYS["codes_wp"]
-    first = editing.manipulate(codes, ARRAYS["boundary_w"], [1.0, 2.0], "0-2")
-    second = editing.manipulate(codes, ARRAYS["boundary_wp"], [-1.0, 3.0], "2-4")
+    first = move.manipulate(codes, ARRAYS["boundary_w"], [1.0, 2.0], "0-2")
+    second = move.manipulate(codes, ARRAYS["boundary_wp"], [-1.0, 3.0], "2-4")
     np.testing.assert_allclose(
         editing.combine(codes, [first, second]),
         codes[:, None] + (first - codes[:, None]) + (second - codes[:, None]),
@@ -195,19 +197,19 @@ def test_combine_adds_displacements() -> None:
 
 
 def test_distances_have_a_middle() -> None:
-    np.testing.assert_array_equal(editing.spaced_distances(-3, 3, 4), np.linspace(-3, 3, 5))
-    np.testing.assert_array_equal(editing.scaled_distances(np.array([-3.0, 0, 3]), 1.5), [-1.5, 0, 1.5])
+    np.testing.assert_array_equal(move.spaced_distances(-3, 3, 4), np.linspace(-3, 3, 5))
+    np.testing.assert_array_equal(move.scaled_distances(np.array([-3.0, 0, 3]), 1.5), [-1.5, 0, 1.5])
     for bad in ((0, 1, 0), (float("inf"), 1, 3)):
         with pytest.raises(HiganError):
-            editing.spaced_distances(*bad)
+            move.spaced_distances(*bad)
     with pytest.raises(HiganError):
-        editing.scaled_distances(np.array([-1.0, 0]), 2)
+        move.scaled_distances(np.array([-1.0, 0]), 2)
 
 
 @pytest.mark.parametrize("layers", ["4-5", "0", "2,5", None])
 def test_steps_share_early_layers_and_give_the_same_pictures(generator: Generator, layers: str | None) -> None:
-    codes = editing.draw_codes(generator, num=3)
-    moved = editing.manipulate(codes["wp"], direction("lights"), [-2, 0, 2], layers, generator.psi())
+    codes = draw_codes(generator, num=3)
+    moved = move.manipulate(codes["wp"], direction("lights"), [-2, 0, 2], layers, generator.psi())
     rows = np.stack(list(editing.synthesize_steps(generator, moved)))
     assert rows.shape == (3, 3, 16, 16, 3)
     for step in range(3):
@@ -224,15 +226,15 @@ def test_steps_run_only_the_layers_that_differ(generator: Generator, monkeypatch
         return advance(state, wp, start, stop)
 
     monkeypatch.setattr(generator, "advance", counted)
-    codes = editing.draw_codes(generator, num=2)
-    moved = editing.manipulate(codes["wp"], direction("lights"), [-1, 0, 1], "4-5")
+    codes = draw_codes(generator, num=2)
+    moved = move.manipulate(codes["wp"], direction("lights"), [-1, 0, 1], "4-5")
     list(editing.synthesize_steps(generator, moved))
     assert calls == [(0, 4), (4, LAYERS), (4, LAYERS), (4, LAYERS)]
 
 
 def test_steps_in_small_batches(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = editing.draw_codes(generator, num=5)["w"]
-    moved = editing.manipulate(codes, direction("lights"), [-1, 0, 1])
+    codes = draw_codes(generator, num=5)["w"]
+    moved = move.manipulate(codes, direction("lights"), [-1, 0, 1])
     whole = np.stack(list(editing.synthesize_steps(generator, moved, "w")))
     monkeypatch.setattr(generator, "batch_size", 2)
     parts = np.stack(list(editing.synthesize_steps(generator, moved, "w")))
@@ -240,15 +242,15 @@ def test_steps_in_small_batches(generator: Generator, monkeypatch: pytest.Monkey
 
 
 def test_codes_follow_from_their_space(generator: Generator, tmp_path: Path) -> None:
-    drawn = editing.draw_codes(generator, num=4, seed=3)
+    drawn = draw_codes(generator, num=4, seed=3)
     assert list(drawn) == ["z", "w", "wp"]
     for space, follows in (("z", ["z", "w", "wp"]), ("w", ["w", "wp"]), ("wp", ["wp"])):
         np.save(tmp_path / "codes.npy", drawn[space].numpy())
-        read = editing.draw_codes(generator, space, path=tmp_path / "codes.npy")
+        read = draw_codes(generator, space, path=tmp_path / "codes.npy")
         assert list(read) == follows
         np.testing.assert_allclose(read["wp"].numpy(), drawn["wp"].numpy(), atol=1e-5)
     np.save(tmp_path / "codes.npy", 7 * drawn["z"].numpy())
-    scaled = editing.draw_codes(generator, "z", path=tmp_path / "codes.npy")["z"]
+    scaled = draw_codes(generator, "z", path=tmp_path / "codes.npy")["z"]
     np.testing.assert_allclose(scaled.numpy(), drawn["z"].numpy(), atol=1e-5)
 
 
@@ -256,20 +258,20 @@ def test_layers_are_chosen_in_order() -> None:
     verified = Boundary("x", direction("x"), "w", (1, 2), {"layers_from": "rescoring"})
     recommended = Boundary("x", direction("x"), "w", (3,), {"layers_from": "file"})
     plain = Boundary("x", direction("x"), "w")
-    assert editing.choose_layers(verified, 10, "5") == ([5], "asked for")
-    assert editing.choose_layers(verified, 10) == ([1, 2], "verified by re-scoring")
-    assert editing.choose_layers(recommended, 10) == ([3], "from its file")
-    assert editing.choose_layers(plain, 10, otherwise="upper") == ([4, 5, 6, 7, 8], "the upper group")
-    assert editing.choose_layers(plain, 10) == (list(range(10)), "all")
+    assert move.choose_layers(verified, 10, "5") == ([5], "asked for")
+    assert move.choose_layers(verified, 10) == ([1, 2], "verified by re-scoring")
+    assert move.choose_layers(recommended, 10) == ([3], "from its file")
+    assert move.choose_layers(plain, 10, otherwise="upper") == ([4, 5, 6, 7, 8], "the upper group")
+    assert move.choose_layers(plain, 10) == (list(range(10)), "all")
 
 
 def test_a_w_step_is_truncated_as_the_codes_are(generator: Generator) -> None:
-    codes, boundary = editing.draw_codes(generator, num=2), Boundary("x", direction("x"), "w")
-    as_whole, space = editing.move_codes(generator, codes, boundary, [2.0])
-    by_layer, _ = editing.move_codes(generator, codes, boundary, [2.0], list(range(LAYERS)))
+    codes, boundary = draw_codes(generator, num=2), Boundary("x", direction("x"), "w")
+    as_whole, space = move.move_codes(generator, codes, boundary, [2.0])
+    by_layer, _ = move.move_codes(generator, codes, boundary, [2.0], list(range(LAYERS)))
     assert space == "w"
     np.testing.assert_allclose(generator.to_wp(as_whole[:, 0], "w").numpy(), by_layer[:, 0].numpy(), atol=1e-5)
-    full, _ = editing.move_codes(generator, codes, boundary, [2.0], list(range(LAYERS)), keep_pace=False)
+    full, _ = move.move_codes(generator, codes, boundary, [2.0], list(range(LAYERS)), keep_pace=False)
     expected = codes["wp"].numpy() + 2 * direction("x")
     np.testing.assert_allclose(full[:, 0].numpy(), expected, atol=1e-5)
 
@@ -288,18 +290,18 @@ def test_what_does_not_fit_together_is_refused(generator: Generator) -> None:
     deep = Boundary("deep", direction("deep"), "z")
     for call, words in (
         (lambda: editing.combine(w, [torch.zeros(2, 3, 16), torch.zeros(2, 4, 16)]), "cannot be combined"),
-        (lambda: editing.manipulate(np.zeros(16), direction("x"), [1.0]), r"codes must be \[N, D\] or \[N, L, D\]"),
-        (lambda: editing.spaced_distances(-1, 1, editing.MOST_STEPS + 1), "expected 10001 at most"),
-        (lambda: editing.draw_codes(generator, "y", num=2), "tiny has no space 'y'; expected z, w, wp"),
-        (lambda: editing.move_codes(generator, {"w": w}, deep, [1.0], [2]), "of space z, which has no layers"),
-        (lambda: editing.move_codes(generator, {"w": w}, deep, [1.0]), "needs codes of space z, found w"),
+        (lambda: move.manipulate(np.zeros(16), direction("x"), [1.0]), r"codes must be \[N, D\] or \[N, L, D\]"),
+        (lambda: move.spaced_distances(-1, 1, move.MOST_STEPS + 1), "expected 10001 at most"),
+        (lambda: draw_codes(generator, "y", num=2), "tiny has no space 'y'; expected z, w, wp"),
+        (lambda: move.move_codes(generator, {"w": w}, deep, [1.0], [2]), "of space z, which has no layers"),
+        (lambda: move.move_codes(generator, {"w": w}, deep, [1.0]), "needs codes of space z, found w"),
     ):
         with pytest.raises(HiganError, match=words):
             call()  # type: ignore[no-untyped-call]
 
 
 def test_a_picture_that_is_not_finite_is_named(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = editing.draw_codes(generator, num=5)["wp"][:, None].repeat(1, 2, 1, 1)
+    codes = draw_codes(generator, num=5)["wp"][:, None].repeat(1, 2, 1, 1)
     codes[3, 1, 2] = torch.nan
     monkeypatch.setattr(generator, "batch_size", 2)
     pictures = editing.synthesize_steps(generator, codes)

@@ -15,7 +15,8 @@ FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in (ROOT / "higan").rglob("*.py")
 }
-BELOW = ("checkpoints", "generators", "predictors", "directions", "rescoring", "editing", "report", "commands")  # each knows only those before it
+# each knows only those before it
+BELOW = ("checkpoints", "generators", "predictors", "directions", "rescoring", "report", "editing", "commands")
 
 
 def imported(module: str) -> set[str]:

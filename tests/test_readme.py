@@ -102,7 +102,9 @@ def test_every_known_model_is_listed() -> None:
 
 
 def test_every_package_is_installed() -> None:
-    listed = re.search(r"^packages = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.search(
+        r"^packages = \[(.*?)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     folders = [path.parent.relative_to(ROOT) for path in sorted((ROOT / "higan").rglob("__init__.py"))]
     assert listed is not None
     assert sorted(re.findall(r'"([\w.]+)"', listed[1])) == sorted(

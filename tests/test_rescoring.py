@@ -25,8 +25,8 @@ from scripts import run
 from torch import Tensor
 
 from higan.directions.boundaries import Boundary, read_boundary, write_boundary
+from higan.directions.move import manipulate
 from higan.directions.training import train_boundary
-from higan.editing.edits import manipulate
 from higan.errors import HiganError
 from higan.generators import build_network
 from higan.generators.generator import Generator

@@ -102,9 +102,9 @@ def main() -> None:
     log.info("loading %s", args.model_name)
 
     from higan.devices import keep_freed_memory
-    from higan.editing.edits import draw_codes
     from higan.editing.files import write_boundaries, write_codes, write_edit, write_views
     from higan.generators import load_generator
+    from higan.generators.codes import draw_codes
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
@@ -142,8 +142,8 @@ def make_views(args: argparse.Namespace) -> Views:
 def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Tensor]) -> Iterable[Edited]:
     """Return what is asked for: one edit per boundary, all of them in one, an interpolation, or mixed styles."""
     from higan.directions.lists import read_boundary_list
+    from higan.directions.move import spaced_distances
     from higan.editing import manipulation
-    from higan.editing.edits import spaced_distances
 
     if args.interpolate:
         steps = len(spaced_distances(0, 1, args.step))

@@ -51,10 +51,12 @@ def main() -> None:
 
     from higan.devices import keep_freed_memory
     from higan.directions.boundaries import write_boundary
-    from higan.editing.edits import choose_layers, draw_codes, spaced_distances, synthesize_steps
+    from higan.directions.move import choose_layers, spaced_distances
+    from higan.editing.edits import synthesize_steps
     from higan.editing.files import write_codes, write_edit, write_page
     from higan.editing.manipulation import Move, along_boundary, find_boundary
     from higan.generators import load_generator
+    from higan.generators.codes import draw_codes
     from higan.generators.layer_sets import format_layers
     from higan.generators.zoo import MODELS
     from higan.runs.folders import output_folder

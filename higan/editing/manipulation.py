@@ -15,7 +15,8 @@ from torch import Tensor
 
 from higan.directions.boundaries import Boundary, condition, read_boundary
 from higan.directions.lists import BoundaryEntry
-from higan.editing.edits import choose_layers, combine, interpolate, mix_styles, move_codes, scaled_distances
+from higan.directions.move import choose_layers, move_codes, scaled_distances
+from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
 from higan.generators.layer_sets import format_layers, parse_layers, say_layers
 from higan.report.manipulation import Heading, step_headings

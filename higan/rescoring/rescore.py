@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from higan.directions.boundaries import Boundary, find_name
-from higan.editing.edits import MOST_DISTANCE
+from higan.directions.move import MOST_DISTANCE
 from higan.errors import HiganError
 from higan.files import digest
 from higan.generators import Generator

@@ -177,7 +177,7 @@ def rescoring(num: int = 256, count: int = 10, turns: int = 2) -> None:
     """Layer-wise re-scoring against a synthesis from scratch for every layer, in turns, so that both meet one load."""
     from higan.devices import keep_freed_memory
     from higan.directions.boundaries import Boundary
-    from higan.editing.edits import manipulate
+    from higan.directions.move import manipulate
     from higan.generators import load_generator
     from higan.predictors import load_predictor
     from higan.rescoring.rescore import rescore

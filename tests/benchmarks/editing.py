@@ -111,8 +111,10 @@ def shared() -> None:
     import torch
 
     from higan.devices import keep_freed_memory
-    from higan.editing.edits import draw_codes, manipulate, synthesize_steps
+    from higan.directions.move import manipulate
+    from higan.editing.edits import synthesize_steps
     from higan.generators import Generator
+    from higan.generators.codes import draw_codes
     from higan.generators.stylegan import StyleGAN
 
     keep_freed_memory()

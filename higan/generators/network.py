@@ -1,0 +1,77 @@
+"""What a generator's network gives, whatever its family: the one thing that `Generator` relies on.
+
+A family is one module with one class of this shape. Its layers, its latent spaces, how one space becomes another and
+how codes are truncated are its own; nobody else asks which family a network is of.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+State = tuple["Tensor | None", ...]  # what travels from layer to layer: activations [N, C, H, W] and the family's own
+
+
+class Network(Protocol):
+    """A network in evaluation mode: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, H, W].
+
+    Attributes
+    ----------
+    family
+        Name of the family, such as "stylegan2".
+    spaces
+        The latent spaces it has, in the order in which one follows from the other: ("z", "w", "wp"), or ("z",) for a
+        network without layer-wise codes. The last is the entry: what `initial` and `layer` work on.
+    truncation
+        Default psi, and the number of layers that it is applied to.
+    image_size, image_channels
+        Height and width of the images; 1 (grey), 3 (RGB) or 4 (RGBA).
+    num_layers
+        Number L of layers that read a code of their own; 0 without layer-wise codes.
+    z_dim, w_dim, label_dim
+        Widths of z and w (0 without w); number of classes (0 for an unconditional network).
+    largest_activation
+        Number of values per sample in the largest layer, by which batches are chosen.
+    """
+
+    family: ClassVar[str]
+    spaces: tuple[str, ...]
+    truncation: tuple[float, int]
+    image_size: tuple[int, int]
+    image_channels: int
+    num_layers: int
+    z_dim: int
+    w_dim: int
+    label_dim: int
+
+    @property
+    def largest_activation(self) -> int: ...
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Lay the weights out once for inference in `dtype`; call again after they change."""
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] as the family draws it: on the sphere of radius sqrt(z_dim), or as it is."""
+
+    def map(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional network, one-hot labels [N, label_dim]."""
+
+    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
+        """Return wp [N, L, w_dim] of w [N, w_dim], truncated by psi [L] as the family does it."""
+
+    def styles(self, wp: Tensor) -> list[Tensor]:
+        """Return the L styles of wp [N, L, w_dim], each [N, C_l], as the layers use them."""
+
+    def noise_size(self, layer: int) -> tuple[int, int]:
+        """Return height and width of the noise image that a layer adds, (0, 0) if none."""
+
+    def initial(self, codes: Tensor) -> State:
+        """Return the state that enters layer 0, of entry codes [N, ...]; without layers that is all of the network."""
+
+    def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
+        """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""
+
+    def image(self, state: State) -> Tensor:
+        """Return the image [N, C, H, W] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
