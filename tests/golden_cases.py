@@ -44,6 +44,66 @@ def rule_weight(key: str, shape: list[int], seed: int) -> np.ndarray | None:
     return value
 
 
+FURTHER_FIXED = ("kernel", "resample_filter", "up_filter", "down_filter", "transform", "weight_u", "weight_v")
+
+
+def further_weight(key: str, shape: list[int], seed: int) -> np.ndarray | None:
+    """The tensor of the weight rule of the further families; None for one that the architecture defines."""
+    *parts, last = key.split(".")
+    if last in FURTHER_FIXED:
+        return None
+    if last == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    generator = np.random.default_rng([seed, zlib.crc32(key.encode())])
+    value = np.asarray(generator.standard_normal(tuple(shape))).astype(np.float32)
+    tenth = np.float32(0.1) * value
+    if last in ("running_vars", "running_var", "stored_var", "magnitude_ema"):
+        return np.abs(value) * np.float32(0.5) + np.float32(0.5)
+    if last in ("running_means", "running_mean", "stored_mean"):
+        return tenth
+    if last in ("w_avg", "latent_avg"):
+        return np.float32(0.2) * value
+    if parts[:1] in (["mapping"], ["style"]) and "embed" not in parts:
+        return np.float32({"weight": 100, "bias": 10}[last]) * value
+    if last == "noise_strength" or key.endswith("noise.weight"):
+        return tenth
+    if key == "synthesis.input.affine.weight":
+        return np.float32(0.2) * value
+    if key == "synthesis.input.affine.bias":
+        return np.eye(1, 4, dtype=np.float32)[0] + tenth
+    if key.endswith(("affine.bias", "modulation.bias")) or last == "gain" or key == "generator.bn.weight":
+        return np.float32(1) + tenth
+    if last == "bias":
+        return tenth
+    if key in ("embeddings.weight", "shared.weight"):
+        return np.float32(0.5) * value
+    to_rgb = any(part == "torgb" or part.startswith("to_rgb") for part in parts)
+    if last == "weight" and to_rgb and not {"affine", "modulation"} & set(parts):
+        return np.float32(0.3) * value
+    return value
+
+
+def further_tensors(description: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dict of a case of the further families, without the tensors that the architecture defines."""
+    overrides, seed = description.get("overrides", {}), description["seed"]
+    tensors = {}
+    for key, shape, _ in description["state_dict"]:
+        value = further_weight(key, shape, seed)
+        if value is not None:
+            value = np.full(shape, overrides[key], np.float32) if key in overrides else value
+            tensors[key] = torch.from_numpy(np.asarray(value))
+    for key in [key for key, *_ in description["state_dict"] if key.endswith("weight_u")]:  # spectral norms
+        matrix = tensors[key.replace("weight_u", "weight_orig")].flatten(1).double().numpy()
+        u = np.random.default_rng([seed, zlib.crc32(key.encode())]).standard_normal(len(matrix))
+        v = matrix.T @ u
+        v /= np.linalg.norm(v)
+        u = matrix @ v
+        u /= np.linalg.norm(u)
+        tensors[key] = torch.from_numpy(u.astype(np.float32))
+        tensors[key.replace("weight_u", "weight_v")] = torch.from_numpy(v.astype(np.float32))
+    return tensors
+
+
 def read_case(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Description and arrays of a case."""
     description = json.loads((GOLDEN / f"{name}.json").read_text())
