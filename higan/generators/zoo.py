@@ -31,6 +31,13 @@ KEYS: dict[str, tuple[type, bool]] = {
     "embedded": (bool, False),
 }
 PLACES = [folder / "models" for folder in Path(__file__).resolve().parents[1:3]]  # where pip copies it, where it is
+# where the paper's programs keep weights and annotations, from their own folder on
+PAPER_FOLDERS = (
+    "models/pretrain/pytorch",
+    "models/pretrain/tensorflow",
+    "predictors/pretrain",
+    "predictors/annotations",
+)
 MODELS = next((place for place in PLACES if place.is_dir()), PLACES[1])
 
 
@@ -62,9 +69,18 @@ def check_model(path: Path, name: str, model: Any) -> None:
 
 
 def folders() -> list[Path]:
-    """Return the folders that may hold weight files: $HIGAN_MODELS, if set, then the project's models/."""
+    """Return the folders that may hold weight files: $HIGAN_MODELS, the project's models/, the paper's programs' own.
+
+    Those of the paper's programs are `PAPER_FOLDERS` below the current folder, or around $HIGAN_MODELS, which may name
+    their own folder or any on the way from it to one of these.
+    """
     chosen = os.environ.get("HIGAN_MODELS")
-    return [*([Path(chosen)] if chosen else []), MODELS]
+    parts = [Path(paper).parts for paper in PAPER_FOLDERS]
+    found = [Path(*names) for names in parts]
+    if chosen:
+        found += [Path(chosen, *names[start:]) for names in parts for start in range(len(names))]
+        found.append(Path(chosen).parent / "annotations")
+    return [*([Path(chosen)] if chosen else []), MODELS, *(folder for folder in found if folder.is_dir())]
 
 
 def find_file(name: str, model: dict[str, Any]) -> Path | None:

@@ -100,7 +100,8 @@ def load_places(
     Parameters
     ----------
     folder
-        Where the four files are; default: $HIGAN_MODELS, then models/, or a folder `scene` in them.
+        Where the four files are; default: $HIGAN_MODELS, models/, a folder `scene` in one of them, or the folders
+        predictors/pretrain and predictors/annotations of the paper's programs.
     resize
         "pillow": as the reference program, exactly (default on the CPU); "device": antialiased on the device, which
         keeps the images there (default on CUDA).
@@ -119,8 +120,8 @@ def load_places(
     weights, matrix, categories, attributes = find_places(folder)
     responses = torch.from_numpy(read_matrix(matrix)).to(device)
     names = {
-        "category": read_labels(categories, NUM_CATEGORIES, category_name),
-        "attribute": read_labels(attributes, NUM_ATTRIBUTES, lambda line: line.replace(" ", "_")),
+        "category": read_categories(categories),
+        "attribute": read_attributes(attributes),
     }
     network = read_network(weights).fold().requires_grad_(False).to(device)
     chunk = CHUNKS[device.type]
@@ -139,7 +140,8 @@ def find_places(folder: Path | None = None) -> list[Path]:
     if missing := [file for file in FILES if file not in found]:
         raise HiganError(
             f"the scene predictor needs {', '.join(missing)}: fetch them from the authors of Places365 "
-            f"(http://places2.csail.mit.edu, github.com/CSAILVision/places365) and put them in {places[0]}"
+            "(http://places2.csail.mit.edu/models_places365, github.com/CSAILVision/places365) and put them in "
+            f"{places[0]}"
         )
     return [found[file] for file in FILES]
 
@@ -209,17 +211,35 @@ def read_matrix(path: Path) -> np.ndarray:
     return responses
 
 
-def category_name(line: str) -> str:
-    """Return the name in a line of categories_places365.txt: "/b/basement/storage 12" -> "basement__storage"."""
-    return line.split(" ")[0][3:].replace("/", "__")
+def read_categories(path: Path) -> list[str]:
+    """Return the names of categories_places365.txt by index: the line "/b/basement/storage 12" names output 12.
+
+    The order of the lines does not matter. Raises CheckpointError unless every output gets one name of its own.
+    """
+    names = [""] * NUM_CATEGORIES
+    for line in read_lines(path, NUM_CATEGORIES):
+        label, _, index = line.rpartition(" ")
+        name = label.strip()[3:].replace("/", "__")
+        if not name or name in names or not index.isdecimal() or int(index) >= NUM_CATEGORIES or names[int(index)]:
+            raise CheckpointError(
+                f"{path}: found {line[:80]!r}; expected one line `/letter/name INDEX` per index from 0 to "
+                f"{NUM_CATEGORIES - 1}"
+            )
+        names[int(index)] = name
+    return names
 
 
-def read_labels(path: Path, num: int, name: Any) -> list[str]:
-    """Return the names of a text file, `name` of each line; raise CheckpointError unless there are `num`."""
+def read_attributes(path: Path) -> list[str]:
+    """Return the names of labels_sunattribute.txt, in the order of its lines: "no horizon" -> "no_horizon"."""
+    return [line.replace(" ", "_") for line in read_lines(path, NUM_ATTRIBUTES)]
+
+
+def read_lines(path: Path, num: int) -> list[str]:
+    """Return the lines of a text file but empty ones; raise CheckpointError unless `num` different ones are left."""
     try:
-        names = [name(line.strip()) for line in read_small(path).decode().splitlines() if line.strip()]
+        lines = [line.strip() for line in read_small(path).decode().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a text file ({error})") from None
-    if len(names) != num or len(set(names)) != num or "" in names:
-        raise CheckpointError(f"{path} has {len(set(names) - {''})} different names; expected {num}, one per line")
-    return names
+    if len(lines) != num or len(set(lines)) != num:
+        raise CheckpointError(f"{path} has {len(set(lines))} different names; expected {num}, one per line")
+    return lines

@@ -17,6 +17,8 @@ from higan.generators import build_network, load_generator
 from higan.generators.generator import Generator, NotFiniteError, State, sample_sphere, to_uint8
 from higan.generators.stylegan import StyleGAN, normalize_batch, normalize_rows
 from higan.generators.stylegan2 import StyleGAN2
+from higan.generators.zoo import MODELS, PAPER_FOLDERS, find_file, folders, read_zoo
+from higan.predictors import NAMES as PREDICTORS
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
 
@@ -281,12 +283,10 @@ def test_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_generator(tmp_path)
     write_checkpoint(tmp_path / "stylegan2_church.pth", "stylegan2", tiny().state_dict(), {})
     model = load_generator("stylegan2_church", device="cpu")
-    assert (model.name, model.truncation_psi, model.predictor) == ("stylegan2_church", 0.5, "places")
+    assert (model.name, model.truncation_psi, model.predictor) == ("stylegan2_church", 0.5, "scene")
 
 
 def test_zoo_tables() -> None:
-    from higan.generators.zoo import read_zoo
-
     zoo = read_zoo()
     for family, names in {
         "pggan": "bedroom livingroom kitchen churchoutdoor tower bridge restaurant celebahq cat",
@@ -298,9 +298,30 @@ def test_zoo_tables() -> None:
             assert zoo[f"{family}_{name}"]["family"] == family
     for model in zoo.values():
         assert model["files"]
+        assert model.get("predictor") in (None, *PREDICTORS)
         assert model["published"]
         assert model["licence"]
         assert model["resolution"] in (32, 64, 256, 512, 1024)
+
+
+@pytest.mark.parametrize("inside", ["", "models", "models/pretrain", "models/pretrain/pytorch", "predictors/pretrain"])
+def test_folders_of_the_paper_s_programs(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = (
+        ["models/pretrain/pytorch"]
+        if inside.startswith("models")
+        else ["predictors/pretrain", "predictors/annotations"]
+    )
+    for folder in PAPER_FOLDERS:
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setenv("HIGAN_MODELS", str(tmp_path / inside))
+    assert {(tmp_path / folder).resolve() for folder in kept} <= {folder.resolve() for folder in folders()}
+    monkeypatch.delenv("HIGAN_MODELS")
+    assert folders() == [MODELS]
+    monkeypatch.chdir(tmp_path)
+    assert folders() == [MODELS, *map(Path, PAPER_FOLDERS)]
+    path = tmp_path / "models/pretrain/pytorch/stylegan_bedroom256_generator.pth"
+    path.write_bytes(b"")
+    assert find_file("stylegan_bedroom", read_zoo()["stylegan_bedroom"]) == path.relative_to(tmp_path)
 
 
 def test_wrong_settings(tmp_path: Path) -> None:

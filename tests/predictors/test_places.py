@@ -13,7 +13,7 @@ import torch
 
 from higan import load_predictor
 from higan.errors import CheckpointError, HiganError
-from higan.predictors.places import FILES, find_places, load_places, prepare
+from higan.predictors.places import FILES, find_places, load_places, prepare, read_categories
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASE: dict[str, Any] = json.loads((GOLDEN / "scene_predictor.json").read_text())
@@ -95,6 +95,23 @@ def test_names(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert predictor.names["category"][3] == "category3__indoor" and predictor.names["attribute"][7] == "attribute_7"
 
 
+def test_a_category_belongs_to_its_index_not_to_its_line(files: Path, tmp_path: Path) -> None:
+    lines = (files / FILES[2]).read_text().splitlines()
+    (tmp_path / FILES[2]).write_text("\n".join(sorted(lines)))
+    assert read_categories(tmp_path / FILES[2]) == [f"category{index}__indoor" for index in range(365)]
+
+
+def test_folders_of_the_paper_s_programs(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file, folder in zip(FILES, ("pretrain", "pretrain", "annotations", "annotations"), strict=True):
+        (tmp_path / "predictors" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "predictors" / folder / file).symlink_to(files / file)
+    monkeypatch.setenv("HIGAN_MODELS", str(tmp_path / "predictors"))
+    assert find_places()[3] == tmp_path / "predictors" / "annotations" / FILES[3]
+    monkeypatch.delenv("HIGAN_MODELS")
+    monkeypatch.chdir(tmp_path)
+    assert find_places()[0] == Path("predictors/pretrain") / FILES[0]
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / FILES[2]).write_text("")
     with pytest.raises(HiganError) as error:
@@ -117,6 +134,18 @@ def test_damaged_files_are_refused(files: Path, tmp_path: Path) -> None:
     replace(FILES[3], b"\xff\xfe\x00")
     with pytest.raises(CheckpointError, match="not a text file"):
         load_places(tmp_path)
+    lines = (files / FILES[2]).read_text().splitlines()
+    for line in (
+        "/c/category0/indoor 1",
+        "/c/category0/indoor 365",
+        "/c/category0/indoor",
+        "/c/ 0",
+        "/c/category1/indoor 0",
+    ):
+        replace(FILES[2], "\n".join([*lines[1:], line]).encode())
+        with pytest.raises(CheckpointError, match=r"one line `/letter/name INDEX` per index from 0 to 364|364 diff"):
+            read_categories(tmp_path / FILES[2])
+    replace(FILES[2], (files / FILES[2]).read_bytes())
     np.save(tmp_path / "matrix.npy", np.zeros((102, 511), np.float32))
     replace(FILES[1], (tmp_path / "matrix.npy").read_bytes())
     with pytest.raises(CheckpointError, match=r"expected floats \[102, 512\]"):
