@@ -19,6 +19,7 @@ from higan.directions.boundaries import (
     check_name,
     condition,
     find_name,
+    fit_for_files,
     read_boundary,
     read_scores,
     take_rows,
@@ -293,6 +294,19 @@ def test_names() -> None:
             check_name(name)
 
 
+def test_name_and_target(tmp_path: Path) -> None:
+    path = write_boundary(make_boundary("wood", (1, 8)), tmp_path)
+    assert read_boundary(path).target == "wood"
+    assert read_boundary(path, name="wood").target == "wood"
+    assert read_boundary(path, name="view").target == "view", "a list names the score"
+    direction = make_boundary("pca_00", (1, 8)).direction
+    path = write_boundary(Boundary("pca_00", direction, target=None), tmp_path)
+    assert (read_boundary(path).name, read_boundary(path, name="pca_00").target) == ("pca_00", None)
+    path.with_suffix(".json").unlink()
+    assert read_boundary(path).target == "pca_00", "a file without a description is one of a score, as the paper's are"
+    assert fit_for_files(".studying/ learning") == "studying_ learning"
+
+
 def test_a_description_of_another_direction_is_refused(tmp_path: Path) -> None:
     path = write_boundary(make_boundary("wood", (1, 8)), tmp_path)
     np.save(path, make_boundary("glass", (1, 8)).direction)
@@ -315,7 +329,7 @@ def test_a_large_file_is_no_boundary(tmp_path: Path) -> None:
         read_boundary(tmp_path / "wood_boundary.npy")
 
 
-@pytest.mark.parametrize("kind", ["U4", "2f4", "?", "c8"])
+@pytest.mark.parametrize("kind", ["U4", "2f4", "c8"])
 def test_a_field_that_is_no_number_per_sample_is_refused(kind: str, tmp_path: Path) -> None:
     np.save(tmp_path / "scores.npy", np.zeros(5, [("wood", "<f4"), ("view", kind)]))
     with pytest.raises(HiganError, match=r"field 'view' is .*expected one number per sample"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,40 @@ def test_labels_in_place_of_scores() -> None:
     seed = CASE["runs"][0]["numpy_legacy_seed"]
     boundary = train_boundary(DATA[:200], labels, chosen_num_or_ratio=200, seed=seed, solver="libsvm")
     assert float((boundary.direction * ARRAYS["labels_run_boundary"]).sum()) >= 0.9999
-    assert f"{boundary.info['validation_accuracy'] * 61:.0f} / 61" in CASE["labels_run"]["log"][0]
+    assert f"{boundary.info['validation_right']} / 61" in CASE["labels_run"]["log"][0]
+
+
+def test_accuracy_of_rare_labels_is_balanced() -> None:
+    """39 of 20,000 are positive: that a constant answer is right for 99.8 % of them says nothing."""
+    random = np.random.default_rng(1)
+    codes = random.standard_normal((20_000, 32)).astype(np.float32)
+    labels = random.random(20_000) < 1 / (1 + np.exp(-2 * (codes[:, 0] - 4)))
+    assert labels.sum() < 60
+    info = train_boundary(codes, labels, chosen_num_or_ratio=20_000).info
+    assert info["validation_accuracy"] == pytest.approx(0.5, abs=0.3)
+    assert info["validation_right"] / sum(info["validation"].values()) > 0.99
+
+
+def test_labels_of_three_classes_are_said_to_be() -> None:
+    labels = np.digitize(DATA[:, 0], (-0.5, 0.5)).astype(np.float32)
+    boundary = train_boundary(DATA, labels, chosen_num_or_ratio=1000)
+    assert "labels of 3 classes: 2 is trained against 0, and 1 left out" in boundary.info["notes"][0]
+    selection = select_samples(labels, 1000)
+    assert set(labels[selection.train]) == {0, 2}
+    assert "notes" not in train_boundary(DATA, labels == 2).info
+
+
+@pytest.mark.parametrize("scores", [1 + 1e-7 * DATA[:, 0], np.float32(0.3) + np.float32(1e-8) * DATA[:, 1]])
+def test_a_constant_up_to_rounding_is_constant(scores: np.ndarray) -> None:
+    with pytest.raises(HiganError, match=r"all 2000 scores are .* up to rounding: a single class"):
+        train_boundary(DATA, scores)
+
+
+def test_codes_that_are_given_twice_are_found() -> None:
+    twice, scores = np.concatenate([DATA[:500]] * 2), np.tile(ARRAYS["scores"][:500], 2)
+    boundary = train_boundary(twice, scores, chosen_num_or_ratio=200)
+    assert "held out are among those trained on too" in boundary.info["notes"][0]
+    assert "notes" not in train_boundary(DATA, ARRAYS["scores"], chosen_num_or_ratio=200).info
 
 
 @settings(max_examples=40, deadline=None)
@@ -161,7 +195,9 @@ def test_script(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert {key: description[key] for key in expected} == expected
     assert {"training_accuracy", "validation_accuracy", "remaining_accuracy", "bootstrap_angle"} < set(description)
-    assert "validation accuracy" in (out / "wood_boundary.log").read_text()
+    log = (out / "wood_boundary.log").read_text()
+    assert "wood: 160 positive and 160 negative, balanced training accuracy" in log
+    assert "balanced validation accuracy" in log
 
     others = "--condition", "view", out / "wood_boundary.npy"
     assert run("train_boundary", *files, "--score_name", "wood", "view", "-o", out, "--save_name", "w", "--jobs", 2,
@@ -179,6 +215,33 @@ def test_script(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "constant is left out" in capsys.readouterr().out
     assert sorted(path.name for path in (source / "all").glob("*.npy")) == ["view_boundary.npy", "wood_boundary.npy"]
     assert (read_boundary(source / "all" / "wood_boundary.npy").direction == plain).all()
+
+
+def test_names_that_no_file_can_have(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["studying/ learning", "studying: learning", "glasses", "..", "few"]
+    scores = np.zeros(2000, dtype=[(name, "?" if name == "glasses" else "<f4") for name in names])
+    for name in names:
+        scores[name] = ARRAYS["scores"] > 0 if name == "glasses" else ARRAYS["scores"]
+    scores["few"] = np.r_[np.ones(12), np.zeros(1988)]
+    np.save(source / "sun.npy", scores)
+    assert run("train_boundary", source / "w.npy", source / "sun.npy", "--score_name", "all", "-o", source / "out") == 0
+    said = capsys.readouterr().out
+    assert (
+        "studying: learning is left out: 'studying: learning' would be written to studying_ learning_boundary" in said
+    )
+    assert ".. is left out" in said
+    assert " of 600 right" not in said
+    boundary = read_boundary(source / "out" / "studying_ learning_boundary.npy")
+    assert (boundary.name, boundary.target) == ("studying_ learning", "studying/ learning")
+    assert read_boundary(source / "out" / "glasses_boundary.npy").target == "glasses"
+    assert_refused(
+        capsys, "cannot be part of a file's name", "train_boundary", "--score_name", "..", source / "w.npy",
+        source / "sun.npy", "-o", source / "out",
+    )  # fmt: skip
+    np.save(source / "few.npy", DATA[:30, 0] > 0)
+    np.save(source / "w.npy", DATA[:30])
+    assert run("train_boundary", source / "w.npy", source / "few.npy", "-o", source / "out") == 0
+    assert re.search(r"validation \d+ of \d+ right", capsys.readouterr().out)
 
 
 def test_script_refuses(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +285,7 @@ def test_nothing_is_left_to_judge() -> None:
     codes = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
     boundary = train_boundary(codes, codes[:, 0], chosen_num_or_ratio=0.5, split_ratio=1, verbose_test=True)
     assert boundary.info["validation"] == {"positive": 0, "negative": 0}
+    assert boundary.info["validation_right"] == 0
     assert boundary.info["validation_accuracy"] is None
     assert (boundary.info["remaining"], boundary.info["remaining_accuracy"]) == (0, None)
     assert boundary.info["training_accuracy"] == 1

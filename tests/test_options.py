@@ -15,6 +15,47 @@ def test_a_command_line_that_cannot_be_parsed() -> None:
         ArgumentParser("What it does.").parse_args(["--wrong"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--names a b data scores -n 1 --flag",
+        "--names a b -n 1 --flag -- data scores",
+        "--flag data scores -n 1 --names a b",
+        "data -n 1 --names a b scores --flag",
+        "-n1 --na a b data scores --flag",
+        "data scores --flag -n 1 --names=a --others a b --names a b",
+        "--others a b --flag -n 1 --names a b data scores",
+    ],
+)
+def test_an_option_of_several_values_leaves_positionals_their_own(line: str) -> None:
+    parser = ArgumentParser("What it does.")
+    for positional in ("data", "scores"):
+        parser.add_argument(positional)
+    for several in ("--names", "--others"):
+        parser.add_argument(several, nargs="+")
+    parser.add_argument("-n", type=int)
+    parser.add_argument("--flag", action="store_true")
+    args = parser.parse_args(line.split())
+    assert (args.data, args.scores, args.names, args.n, args.flag) == ("data", "scores", ["a", "b"], 1, True)
+    assert args.others in (None, ["a", "b"])
+    with pytest.raises(HiganError, match="data, scores"):
+        parser.parse_args(["--names", "a"])
+
+
+def test_a_positional_that_may_be_left_out() -> None:
+    parser = ArgumentParser("What it does.")
+    parser.add_argument("model")
+    parser.add_argument("list", nargs="?")
+    parser.add_argument("--names", nargs="+")
+    for line in ("--names a b model list", "model list --names a b"):
+        assert vars(parser.parse_args(line.split())) == {"model": "model", "list": "list", "names": ["a", "b"]}
+    assert vars(parser.parse_args(["model", "--names", "a", "b"])) == {
+        "model": "model",
+        "list": None,
+        "names": ["a", "b"],
+    }
+
+
 def test_numbers_and_names_that_do_not_fit() -> None:
     args = Namespace(num=3, viz_size=4000, html_name="a.txt", logfile_name="b/c.txt")
     require_range(args, {"num": 3})

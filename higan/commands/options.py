@@ -6,10 +6,14 @@ Nothing here imports PyTorch, so that --help and a mistyped option cost no time.
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from higan.errors import HiganError
+
+NEGATIVE = re.compile(r"-\.?\d.*")  # a word that is a number, not an option
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -21,6 +25,48 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the HiganError of a command line that cannot be parsed."""
         raise HiganError(f"{message}; --help lists the arguments")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as usual, but let an option of several values leave the positional arguments their own.
+
+        argparse gives `--score_name wood data.npy scores.npy` three score names, and misses the two files.
+        """
+        return super().parse_known_args(
+            self._positionals_first(sys.argv[1:] if args is None else list(args)), namespace
+        )
+
+    def _positionals_first(self, words: list[str]) -> list[str]:
+        """Return `words` with those before an option of several values that end it and that positionals lack."""
+        found, runs, takes = 0, [], "nothing"  # positionals met, the places of several values, what a word is taken for
+        for place, word in enumerate(words):
+            if word == "--":
+                found += len(words) - place - 1
+                break
+            if word.startswith("-") and not NEGATIVE.fullmatch(word):
+                takes = self._takes(word)
+                runs += [range(place + 1, place + 1)] * (takes == "several")
+            elif takes == "several":
+                runs[-1] = range(runs[-1].start, place + 1)
+            else:
+                found += takes == "nothing"
+                takes = "nothing"
+        positionals = [action for action in self._actions if not action.option_strings]
+        lacking = [action for action in positionals if action.required or not found][found:]
+        for run in reversed(runs):
+            given = min(len(lacking), len(run) - 1)
+            if given > 0:
+                option, start = run.start - 1, run.stop - given
+                return [*words[:option], *words[start : run.stop], *words[option:start], *words[run.stop :]]
+        return words
+
+    def _takes(self, word: str) -> str:
+        """Return what an option takes of the words behind it: "several", "one" or "nothing"."""
+        name, _, value = word.partition("=")
+        named = self._option_string_actions
+        action = named.get(name) or next((named[full] for full in named if full.startswith(name)), None)
+        if action is None or action.nargs == 0 or value:
+            return "nothing"
+        return "several" if action.nargs == "+" else "one"
 
     def add_model(self) -> None:
         """Add model_name, --class_idx and --device."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from higan.directions.boundaries import Boundary
 
 OPTIONS = ("chosen_num_or_ratio", "split_ratio", "invalid_value", "verbose_test", "solver", "C", "seed", "bootstrap")
+FEW_SAMPLES = 20  # whose accuracy is said as a count
 NAMES_AT_ONCE = 64  # scores held in memory, by all processes together
 
 
@@ -81,7 +82,7 @@ def main() -> None:
     if args.jobs < 1 or not 0 <= args.seed < 2**32 or args.bootstrap not in (0, *range(2, 1001)):
         raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 to 1000 (0 for none)")
 
-    from higan.directions.boundaries import check_name, find_name, read_scores, write_boundary
+    from higan.directions.boundaries import find_name, read_scores, write_boundary
     from higan.logs import open_log
     from higan.runs.folders import output_folder
     from higan.runs.run import read_array
@@ -92,8 +93,10 @@ def main() -> None:
     names = [find_name(name, scores, "score", str(args.scores_path)) for name in chosen]
     if not names:
         raise HiganError(f"{args.scores_path} holds {len(scores)} scores; choose with --score_name NAME, or all")
-    suffix = args.save_name if args.save_name.endswith(".npy") else f"{args.save_name}.npy"
-    files = {name: check_name(f"{name}_{suffix}" if name else suffix) for name in names}
+    files, unfit = name_files(names, args.save_name)
+    if unfit and not every:
+        raise next(iter(unfit.values()))
+    names = list(files)
     with output_folder(args.output_dir) as folder, closing(trained(args, codes, scores, names)) as results:
         one = files[names[0]].removesuffix(".npy") + ".log"
         log = open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
@@ -101,6 +104,8 @@ def main() -> None:
         log.info("codes %s, %d boundaries to train", list(codes.shape), len(names))
 
         source = describe_source(args)
+        for name, error in unfit.items():
+            log.info("%s is left out: %s", name, error)
         failed = []
         for name, result in results:
             if isinstance(result, HiganError):
@@ -112,6 +117,8 @@ def main() -> None:
             result.info |= source
             path = write_boundary(result, folder, files[name])
             log.info("%s", describe(result))
+            for note in result.info.get("notes", ()):
+                log.warning("  %s: %s", name or "boundary", note)
             log.info("  written to %s", path)
         if len(failed) == len(names):
             raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
@@ -168,16 +175,45 @@ def split_names(names: list[str], jobs: int) -> list[list[str]]:
     return blocks
 
 
+def name_files(names: list[str], suffix: str) -> tuple[dict[str, str], dict[str, HiganError]]:
+    """Return the file of each score's boundary, and why there is none for the others."""
+    from higan.directions.boundaries import check_name, fit_for_files
+
+    suffix = check_name(suffix if suffix.endswith(".npy") else f"{suffix}.npy")
+    files: dict[str, str] = {}
+    unfit: dict[str, HiganError] = {}
+    for name in names:
+        try:
+            file = check_name(f"{fit_for_files(name)}_{suffix}" if name else suffix)
+            if file in files.values():
+                raise HiganError(f"{name!r} would be written to {file}, as another score is; rename one of them")
+            files[name] = file
+        except HiganError as error:
+            unfit[name] = error
+    return files, unfit
+
+
 def describe(boundary: Boundary) -> str:
     """Return a line on how a boundary was trained and how well it separates."""
     info = boundary.info
-    parts = [f"{boundary.name or 'boundary'}: {info['chosen_per_side']} per side"]
-    for key in ("training_accuracy", "validation_accuracy", "remaining_accuracy", "bootstrap_angle"):
-        values = info.get(key)
-        if values is not None:
-            numbers = values if isinstance(values, list) else [values]
-            parts.append(f"{key.replace('_', ' ')} {' '.join(f'{number:.4f}' for number in numbers)}")
+    sizes = info["training"]
+    parts = [f"{boundary.name or 'boundary'}: {sizes['positive']} positive and {sizes['negative']} negative"]
+    for part in ("training", "validation", "remaining"):
+        num = sum(info[part].values()) if part in info and part != "remaining" else info.get(part, 0)
+        if not num or info[f"{part}_accuracy"] is None:
+            continue
+        if part != "remaining" and num < FEW_SAMPLES:
+            parts.append(f"{part} {say(info[f'{part}_right'], 'd')} of {num} right")
+        else:
+            parts.append(f"balanced {part} accuracy {say(info[f'{part}_accuracy'], '.4f')} (of {num})")
+    if info.get("bootstrap_angle") is not None:
+        parts.append(f"bootstrap angle {say(info['bootstrap_angle'], '.1f')}")
     return ", ".join(parts)
+
+
+def say(values: float | list[float], form: str) -> str:
+    """Return a number, or those of several layers, as text."""
+    return " ".join(f"{value:{form}}" for value in (values if isinstance(values, list) else [values]))
 
 
 def describe_source(args: argparse.Namespace) -> dict[str, Any]:

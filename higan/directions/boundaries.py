@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from higan.generators.layer_sets import MOST_LAYERS, parse_layers
 from higan.runs.run import read_array
 
 SPACES = ("z", "w", "wp")
+UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')  # characters that some file system does not take
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
 
 
@@ -34,7 +35,7 @@ class Boundary:
     Attributes
     ----------
     name
-        Name of the property, as the predictor calls it.
+        What the direction is called; its files are called after it.
     direction
         float32 [1, D] of norm 1; or [1, L, D], one direction per layer.
     space
@@ -44,6 +45,12 @@ class Boundary:
     info
         What is known of its making, JSON values: how it was trained and scored, `level`, `layers_from` ("rescoring"
         or "file"), `path`, ...
+    target
+        The score that the direction stands for, as the predictor calls it; None for a direction that was found without
+        one. Default: the score of the direction's own name.
+
+    >>> Boundary("wood", np.eye(1, 8, dtype=np.float32)).target
+    'wood'
     """
 
     name: str
@@ -51,6 +58,11 @@ class Boundary:
     space: str = "w"
     layers: tuple[int, ...] | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    target: str | None = ""
+
+    def __post_init__(self) -> None:
+        if self.target == "":
+            self.target = self.name
 
 
 def read_boundary(path: str | Path, space: str | None = None, name: str | None = None) -> Boundary:
@@ -63,7 +75,8 @@ def read_boundary(path: str | Path, space: str | None = None, name: str | None =
     space
         None: as the JSON says, else "wp" for [1, L, D] and "w" for [1, D].
     name
-        None: the file's name without `_boundary.npy`.
+        None: as the JSON says, else the file's name without `_boundary.npy`. Another name than the boundary's own, as
+        a list may give it, is that of the score to stand for.
 
     Raises
     ------
@@ -92,12 +105,14 @@ def read_boundary(path: str | Path, space: str | None = None, name: str | None =
         expected = "[1, L, D]" if space == "wp" else "[1, D]"
         raise HiganError(f"{path} is {list(direction.shape)}; a boundary of space {space} is {expected}")
     layers = info.get("layers")
+    own = info.get("name") or path.stem.removesuffix("_boundary")
     return Boundary(
-        name=name or info.get("name") or path.stem.removesuffix("_boundary"),
+        name=name or own,
         direction=direction,
         space=space,
         layers=None if layers is None else tuple(layers),
         info=info | {"path": str(path)},
+        target=info.get("target", own) if name in (None, own) else name,
     )
 
 
@@ -115,9 +130,10 @@ def write_boundary(boundary: Boundary, folder: str | Path, file_name: str | None
 
 
 def write_description(boundary: Boundary, path: str | Path) -> None:
-    """Write the JSON of a boundary: name, space, layers and everything in `info` but the path it was read from."""
+    """Write the JSON of a boundary: name, target, space, layers, and all of `info` but the path it was read from."""
     content: dict[str, Any] = {
         "name": boundary.name,
+        "target": boundary.target,
         "space": boundary.space,
         "shape": list(boundary.direction.shape),
         "direction_sha256": direction_digest(boundary.direction),
@@ -167,9 +183,7 @@ def condition(boundary: Boundary, others: Sequence[Boundary]) -> Boundary:
             )
         result[layer] = rest * (norm / np.linalg.norm(rest))
     info = boundary.info | {"conditioned_on": [other.name for other in others]}
-    return Boundary(
-        boundary.name, result.reshape(direction.shape).astype(np.float32), boundary.space, boundary.layers, info
-    )
+    return replace(boundary, direction=result.reshape(direction.shape).astype(np.float32), info=info)
 
 
 def read_scores(path: str | Path) -> dict[str, np.ndarray]:
@@ -189,7 +203,7 @@ def read_scores(path: str | Path) -> dict[str, np.ndarray]:
     array = read_array(path)
     if array.dtype.names and array.ndim == 1:
         for name in array.dtype.names:
-            if array.dtype[name].kind not in "fiu" or array.dtype[name].shape:
+            if array.dtype[name].kind not in "fiub" or array.dtype[name].shape:
                 raise HiganError(f"{path}: field {name!r} is {array.dtype[name]}; expected one number per sample")
         return {name: array[name] for name in array.dtype.names}
     if array.dtype.kind in "fiub" and array.ndim == 1:
@@ -248,9 +262,18 @@ def find_name(name: str, names: Iterable[str], kind: str, origin: str) -> str:
 
 def check_name(name: str) -> str:
     """Return `name` if it can be part of a file's name, else raise a HiganError."""
-    if not name or len(name) > 150 or name.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name):
+    if not name or len(name) > 150 or name.startswith(".") or UNFIT.search(name):
         raise HiganError(f"{name[:60]!r} cannot be part of a file's name; expected letters, digits, `_` and `-`")
     return name
+
+
+def fit_for_files(name: str) -> str:
+    """Return `name` as a file may be called after it: `_` for characters such as `/`; raise HiganError if none is left.
+
+    >>> fit_for_files("studying/ learning")
+    'studying_ learning'
+    """
+    return check_name(UNFIT.sub("_", name).lstrip("."))
 
 
 def is_pickled(path: Path) -> bool:
@@ -315,7 +338,7 @@ def read_description(path: Path) -> dict[str, Any]:
         raise HiganError(f"{path}: layers is {str(layers)[:60]!r}; expected a list of layers, counted from 0")
     if others is not None and not (isinstance(others, list) and all(isinstance(other, str) for other in others)):
         raise HiganError(f"{path}: conditioned_on is {str(others)[:60]!r}; expected a list of names")
-    for key in ("name", "space", "level", "layers_from"):
+    for key in ("name", "target", "space", "level", "layers_from"):
         if info.get(key) is not None and not isinstance(info[key], str):
             raise HiganError(f"{path}: {key} is {str(info[key])[:60]!r}; expected text")
     return info

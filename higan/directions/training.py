@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from higan.directions.boundaries import Boundary, condition, read_scores, release_pages, take_rows
+from higan.directions.boundaries import Boundary, condition, fit_for_files, read_scores, release_pages, take_rows
 from higan.errors import HiganError
 from higan.runs.run import read_array
 
+MOST_CLASSES = 10  # values of labels; what has more is a score
+ROUNDING = 16 * float(np.finfo(np.float32).eps)  # scores that differ less, relative to their size, are constant
 MOST_C = 1e30  # far beyond what separates any data; near float64's end, sums overflow
 SOLVERS = ("newton", "liblinear", "libsvm")
 STEPS = 50  # of Newton's method at most
@@ -41,6 +43,8 @@ class Selection:
         The score that halves the range, by which the remaining samples are judged.
     invalid
         Samples left out because of their value.
+    notes
+        What a user should know of the choice, a sentence each.
     """
 
     train: np.ndarray
@@ -50,6 +54,7 @@ class Selection:
     chosen: int
     threshold: float
     invalid: int
+    notes: list[str]
 
 
 def select_samples(
@@ -64,7 +69,8 @@ def select_samples(
     Parameters
     ----------
     scores
-        [N]. Scores of two values are labels: rows are drawn from each side.
+        [N]. Scores of two values are labels: rows are drawn from each side. Those of three to ten values are labels
+        too: the highest is trained against the lowest, and a note says so.
     chosen_num_or_ratio
         Samples per side, or, up to 1, their share of all; at most half of all.
     split_ratio
@@ -94,11 +100,20 @@ def select_samples(
     low, high = (values.min(), values.max()) if len(values) else (0, 0)
     if len(values) < 4:
         raise HiganError(f"{len(values)} scores are too few; expected 4 at least")
-    if low == high:
-        raise HiganError(f"all {len(values)} scores are {float(low):g}: a single class; expected scores that differ")
+    if float(high) - float(low) <= ROUNDING * max(abs(float(low)), abs(float(high))):
+        same = f"all {len(values)} scores are {float(low):g}{'' if low == high else ' up to rounding'}"
+        raise HiganError(f"{same}: a single class; expected scores that differ")
     chosen = int(len(values) * chosen_num_or_ratio) if chosen_num_or_ratio <= 1 else int(chosen_num_or_ratio)
     random = np.random.RandomState(seed)
-    if ((values == low) | (values == high)).all():
+    classes = find_classes(values)
+    notes = []
+    if len(classes) > 2:
+        between = ", ".join(f"{value:g}" for value in classes[1:-1])
+        notes.append(
+            f"the scores are labels of {len(classes)} classes: {classes[-1]:g} is trained against {classes[0]:g}, and "
+            f"{between} left out; for one class against all others give labels of 0 and 1"
+        )
+    if classes:
         positive, negative = np.flatnonzero(values == high), np.flatnonzero(values == low)
         random.shuffle(positive)
         random.shuffle(negative)
@@ -132,7 +147,17 @@ def select_samples(
         chosen=min(len(positive), len(negative)),
         threshold=(float(low) + float(high)) / 2,
         invalid=len(scores) - len(values),
+        notes=notes,
     )
+
+
+def find_classes(values: np.ndarray) -> list[float]:
+    """Return the values of labels [N] in ascending order; [] where there are more than a few: those are scores."""
+    if len(np.unique(values[: 10 * MOST_CLASSES])) > MOST_CLASSES:
+        return []
+    classes = np.unique(values)
+    few = len(classes) == 2 or (len(classes) <= MOST_CLASSES and len(values) >= 10 * len(classes))
+    return [float(value) for value in classes] if few else []
 
 
 def train_boundary(
@@ -173,7 +198,9 @@ def train_boundary(
     Returns
     -------
     Boundary
-        float32 [1, D] or [1, L, D], of norm 1 in every layer; `info` holds sizes, accuracies and settings.
+        float32 [1, D] or [1, L, D], of norm 1 in every layer; `info` holds sizes, accuracies, settings and notes.
+        Accuracies are balanced, the mean of the shares of both classes that lie on their side: 0.5 is chance, however
+        rare a class is.
 
     Raises
     ------
@@ -206,20 +233,30 @@ def train_boundary(
         "chosen_per_side": selection.chosen,
         "training": count_classes(selection.train_labels),
         "validation": count_classes(selection.validation_labels),
-        "training_accuracy": accuracy(planes, train, selection.train_labels),
-        "validation_accuracy": accuracy(planes, validation, selection.validation_labels),
+    }
+    for part, data, labels in (
+        ("training", train, selection.train_labels),
+        ("validation", validation, selection.validation_labels),
+    ):
+        right = count_right(planes, data, labels)
+        info |= {f"{part}_accuracy": balanced(right, labels), f"{part}_right": plain(right.sum(axis=1).tolist())}
+    info |= {
         "split_ratio": split_ratio,
         "solver": solver,
         "C": C,
         "seed": seed,
     }
+    notes = [*selection.notes, *note_repeats(train, validation)]
+    if notes:
+        info["notes"] = notes
     if verbose_test:
         info |= judge_remaining(planes, codes, scores, selection, invalid_value)
     if bootstrap:
         info["bootstrap"] = bootstrap
         info["bootstrap_angle"] = bootstrap_angle(train, selection.train_labels, solver, C, seed, bootstrap)
     direction = np.stack([normal for normal, _ in planes]).reshape(1, *codes.shape[1:]).astype(np.float32)
-    return Boundary(name, direction, space or ("wp" if codes.ndim == 3 else "w"), None, info)
+    space = space or ("wp" if codes.ndim == 3 else "w")
+    return Boundary(fit_for_files(name) if name else name, direction, space, None, info, target=name)
 
 
 @dataclass
@@ -249,7 +286,7 @@ class Training:
         for name, values in loaded.items():
             try:
                 boundary = train_boundary(codes, values, name, **self.options)
-                yield name, condition(boundary, [other for other in self.others if other.name != name])
+                yield name, condition(boundary, [other for other in self.others if other.target != name])
             except HiganError as error:
                 yield name, error
 
@@ -371,15 +408,34 @@ def step_length(margins: np.ndarray, along: np.ndarray, weight: float, first: fl
     return length
 
 
-def accuracy(planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> float | list[float] | None:
-    """Return the share of samples on their side of the plane, one number per layer where there are several."""
-    if len(labels) == 0:
-        return None
-    sides = [
-        np.concatenate([block @ normal + offset > 0 for block in blocks_of(data[:, layer])])
-        for layer, (normal, offset) in enumerate(planes)
-    ]
-    return plain([float((side == labels).mean()) for side in sides])
+def count_right(planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return how many samples of data [N, L, D] lie on their side of each layer's plane: int [L, 2], positive first."""
+    right = np.zeros((len(planes), 2), dtype=np.int64)
+    for layer, (normal, offset) in enumerate(planes):
+        if len(labels):
+            sides = np.concatenate([block @ normal + offset > 0 for block in blocks_of(data[:, layer])])
+            right[layer] = (sides & labels).sum(), (~sides & ~labels).sum()
+    return right
+
+
+def balanced(right: np.ndarray, labels: np.ndarray) -> float | list[float] | None:
+    """Return the mean of the shares that are `right` of both classes, one number per layer; None without a class."""
+    sizes = np.array([labels.sum(), (~labels).sum()])
+    return plain((right / sizes).mean(axis=1).tolist()) if sizes.all() else None
+
+
+def note_repeats(train: np.ndarray, validation: np.ndarray) -> list[str]:
+    """Return a note if codes [N, L, D] to train on are among those to validate with."""
+    known = {row[0, :4].tobytes() for row in train}  # rows that begin alike are few: only these are compared whole
+    alike = [row for row in validation if row[0, :4].tobytes() in known]
+    if not alike:
+        return []
+    whole = {row.tobytes() for row in train}
+    repeats = sum(row.tobytes() in whole for row in alike)
+    return [
+        f"{repeats} of the {len(validation)} codes held out are among those trained on too: the validation accuracy "
+        "says too much; give every code once"
+    ] * bool(repeats)
 
 
 def judge_remaining(
@@ -389,19 +445,20 @@ def judge_remaining(
     selection: Selection,
     invalid_value: float | None,
 ) -> dict[str, Any]:
-    """Return the accuracy on all samples that were not chosen, by the score that halves the range."""
+    """Return the balanced accuracy on all samples not chosen, by the score that halves the range."""
     chosen = np.zeros(len(codes), dtype=bool)
     chosen[selection.train] = chosen[selection.validation] = True
     rows = valid_rows(scores, invalid_value)
     remaining = np.flatnonzero(~chosen) if rows is None else rows[~chosen[rows]]
     if len(remaining) == 0:
         return {"remaining": 0, "remaining_accuracy": None}
-    correct = np.zeros(len(planes))
+    right = np.zeros((len(planes), 2), dtype=np.int64)
+    labels = scores[remaining] > selection.threshold
     for start in range(0, len(remaining), BLOCK_ROWS):
-        block = remaining[start : start + BLOCK_ROWS]
-        data = take_rows(codes, block).reshape(len(block), -1, codes.shape[-1])
-        correct += np.asarray(accuracy(planes, data, scores[block] > selection.threshold)) * len(block)
-    return {"remaining": len(remaining), "remaining_accuracy": plain((correct / len(remaining)).tolist())}
+        block = slice(start, start + BLOCK_ROWS)
+        data = take_rows(codes, remaining[block]).reshape(-1, len(planes), codes.shape[-1])
+        right += count_right(planes, data, labels[block])
+    return {"remaining": len(remaining), "remaining_accuracy": balanced(right, labels)}
 
 
 def bootstrap_angle(

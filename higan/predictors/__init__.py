@@ -26,7 +26,7 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
     name
         "rooms", "scene", or "package.module:callable". The callable gets `device` (a torch.device) and `options` by
         name and returns an object with `names` ({group: [name, ...]}) and `predict(images)`: uint8 images
-        [N, H, W, 3] on the device -> {group: tensor [N, K]}; `levels` ({name: level}) is optional.
+        [N, H, W, 3] on the device -> {group: tensor or array [N, K]}; `levels` ({name: level}) is optional.
     device
         "auto", "cpu", "cuda" or "cuda:N".
     options

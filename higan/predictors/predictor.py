@@ -119,6 +119,8 @@ class Predictor:
         for group, members in self.names.items():
             expected = (images.shape[0], len(members))
             values = scores.get(group) if isinstance(scores, Mapping) else None
+            if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":  # of a predictor that is no PyTorch
+                values = torch.from_numpy(values.astype(np.float32)).to(self.device)
             if not isinstance(values, Tensor) or tuple(values.shape) != expected:
                 found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
                 raise HiganError(

@@ -298,7 +298,7 @@ def check_boundary(generator: Generator, boundary: Boundary, predictor: Predicto
             f"in space {boundary.space}: train it on this model's codes"
         )
     outputs = [name for names in predictor.names.values() for name in names]
-    return outputs.index(find_name(boundary.name, outputs, "score", f"predictor {predictor.name}"))
+    return outputs.index(find_name(boundary.target or boundary.name, outputs, "score", f"predictor {predictor.name}"))
 
 
 def make_strips(

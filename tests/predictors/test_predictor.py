@@ -34,6 +34,14 @@ def test_scores_are_named_float32() -> None:
     assert torch.equal(scores["attribute"][0], torch.tensor([22.5, 23.5, 24.5]))
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.uint8, ">f4"])
+def test_scores_may_be_arrays(kind: Any) -> None:
+    """As those of onnxruntime, dlib or scikit-learn are."""
+    scores = make(score=lambda images: {"attribute": images.numpy().mean(axis=(1, 2)).astype(kind)}).predict(IMAGES)
+    assert scores["attribute"].dtype == torch.float32
+    assert scores["attribute"][0].int().tolist() == [22, 23, 24]
+
+
 @pytest.mark.parametrize(
     "images", [IMAGES.float(), IMAGES[0], IMAGES.permute(0, 3, 1, 2), torch.zeros(2, 4, 4, 4, dtype=torch.uint8)]
 )
