@@ -1,18 +1,22 @@
-"""What a step says while it works: its log, on standard output and in a file, and its progress bar."""
+"""What a step says while it works: its log, on standard output and in a file, and its progress."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from higan.errors import HiganError, printable, silence
-from higan.files import disk_error
+from higan.errors import HiganError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+LINE = 1000  # characters of an error; a name may have ten thousand
+PROGRESS_SECONDS = 10  # between two lines of progress in a log
 
 
 def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = False) -> logging.Logger:
@@ -47,13 +51,17 @@ def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = Fa
 
 
 def progress(**options: Any) -> tqdm[Any]:
-    """Return a progress bar of tqdm's `options` on a terminal's standard error, by a clock that is never set back."""
-    from tqdm import tqdm
+    """Return a bar of tqdm's `options`; where there is neither a terminal nor a notebook, it writes lines of the log.
 
-    bar = tqdm(**{"disable": not sys.stderr.isatty()} | options)
-    bar._time = time.monotonic  # tqdm's own stands still until a clock that was set back has caught up
-    bar.start_t = bar.last_print_t = time.monotonic()
-    return bar
+    Such a line comes every `PROGRESS_SECONDS`; what takes less time leaves none.
+    """
+    from tqdm.auto import tqdm
+
+    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+        words = "{n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+        lines = {"file": LogLines(), "bar_format": words, "delay": PROGRESS_SECONDS, "mininterval": PROGRESS_SECONDS}
+        options = lines | {"miniters": 1} | options
+    return tqdm(**options)
 
 
 def check_log(folder: Path, name: str) -> Path:
@@ -66,11 +74,39 @@ def check_log(folder: Path, name: str) -> Path:
     return path
 
 
+def one_line(text: str) -> str:
+    """Return `text` as one line of printable characters, which a terminal takes for nothing else, not too long."""
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= LINE else f"{text[: LINE * 2 // 3]} [...] {text[-LINE // 4 :]}"
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters, and whatever else is not seen as it stands, as backslash escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what `stream` has not written yet, and what comes, go nowhere."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 class LineFormatter(logging.Formatter):
     """Makes every message one printable line, whatever names it has in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+class LogLines(io.TextIOBase):
+    """A file for tqdm to draw on: each state of its bar becomes a line of the log."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            logging.getLogger("higan").info("%s", line)
+        return len(text)
 
 
 class LogFile(logging.FileHandler):
@@ -80,6 +116,8 @@ class LogFile(logging.FileHandler):
         """Raise HiganError for what the disk did."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
+            from higan.files import disk_error
+
             raise disk_error(Path(self.baseFilename).parent, error) from None
         super().handleError(record)
 

@@ -18,7 +18,7 @@ from higan.logs import progress
 from higan.predictors import Predictor
 from higan.runs.ranks import Ranks
 from higan.runs.run import Array, Run, check_codes
-from higan.stops import StopSignal
+from higan.runs.stop import StopFlag
 
 BLOCK_BATCHES = 16  # what a kill costs at most
 MAPPING_BATCH = 1024
@@ -177,7 +177,7 @@ class Synthesis:
 
 
 def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) -> None:
-    """Compute `blocks` of a run, shared among the ranks, with a progress bar in rank 0 where there is a terminal.
+    """Compute `blocks` of a run, shared among the ranks, with progress shown by rank 0.
 
     Parameters
     ----------
@@ -188,15 +188,15 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
     ------
     HiganError
         The disk is full, or another rank has died. What was done counts; the same call goes on.
-    Stopped
-        SIGINT (Ctrl-C) or SIGTERM came; the block under way was finished first.
+    KeyboardInterrupt
+        Ctrl-C; the block under way was finished first.
     """
     total = sum(len(run.rows(block)) for block in blocks)
     options = {"disable": True} if ranks.rank else {}
-    with StopSignal() as stop, progress(total=run.num, initial=run.num - total, unit="img", **options) as bar:
+    with StopFlag() as flag, progress(total=run.num, initial=run.num - total, unit="img", **options) as bar:
         collect: Callable[[], dict[str, np.ndarray]] | None = None
         shown = 0
-        while not stop.received and (number := ranks.next()) < len(blocks):
+        while not flag.stopped and (number := ranks.next()) < len(blocks):
             rows, begun = run.rows(blocks[number]), 0
             for start in range(rows.start, rows.stop, synthesis.batch_size):
                 end = min(start + synthesis.batch_size, rows.stop)
@@ -213,7 +213,6 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
                 collect = None
             run.finish(blocks[number])
         run.drain()
-    stop.obey()
 
 
 def to_host(tensors: dict[str, Tensor]) -> Callable[[], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from higan.errors import run_script
+from higan.commands.scripts import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import shutil
@@ -34,7 +33,6 @@ from synthesis_helpers import free_port, rank_environment
 
 from higan.directions.boundaries import read_boundary
 from higan.errors import HiganError
-from higan.logs import progress
 
 KILLS = 4  # of each script
 SCRIPTS = list(ARGUMENTS)
@@ -278,17 +276,6 @@ def test_clock_set_back(script: str, place: Path, undisturbed: Undisturbed) -> N
         os.utime(path, (tomorrow, tomorrow))
     assert run(script, place, trouble=(back,)) == (0, "")
     assert digests(place) == digests(undisturbed[script][0])
-
-
-def test_progress_goes_on_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    past = iter(range(10**9, 0, -60))
-    monkeypatch.setattr("tqdm.std.time", lambda: float(next(past)))
-    said = io.StringIO()
-    with progress(total=3, disable=False, file=said, mininterval=0, miniters=1) as bar:
-        for _ in range(3):
-            bar.update()
-    for step in ("1/3", "2/3", "3/3"):
-        assert step in said.getvalue()
 
 
 @pytest.mark.parametrize("dead", [0, 1])

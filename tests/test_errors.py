@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from scripts import ROOT
 
-from higan.errors import LINE, HiganError, one_line, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
+from higan.logs import LINE, one_line
 
 
 def end(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -102,7 +104,7 @@ def test_a_closed_stream_is_the_null_device(name: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_take_no_file_s_place(closed: str, tmp_path: Path) -> None:
     program = (
-        "import os, sys; from higan.errors import run_script\n"
+        "import os, sys; from higan.commands.scripts import run_script\n"
         "def main():\n"
         "    with open('file', 'w') as file:\n"
         "        print('out'); print('error', file=sys.stderr); os.system('echo out; echo error >&2')\n"

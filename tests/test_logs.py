@@ -7,13 +7,15 @@ import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from higan import logs
 from higan.errors import HiganError
-from higan.logs import open_log
+from higan.logs import open_log, progress
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +86,36 @@ def test_a_mistake_in_a_message_is_shown_and_the_run_goes_on(
     log.info("done")
     assert capsys.readouterr().err.count("--- Logging error ---") == 2  # of each place
     assert (tmp_path / "log.txt").read_text().endswith("done\n")
+
+
+def test_progress_is_a_line_of_the_log_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logs, "PROGRESS_SECONDS", 0.01)
+    open_log(tmp_path)
+    with progress(total=3, unit="img") as bar:
+        for _ in range(3):
+            time.sleep(0.02)
+            bar.update()
+    said, error = capsys.readouterr()
+    assert error == "" and "] 2 of 3, " in said and "img/s" in said and said == (tmp_path / "log.txt").read_text()
+
+
+def test_what_is_done_soon_leaves_no_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    open_log()
+    with progress(total=3) as bar:
+        bar.update(3)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("place", ["terminal", "notebook"])
+def test_progress_is_a_bar_on_a_terminal_and_in_a_notebook(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if place == "terminal":
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    else:
+        monkeypatch.setitem(sys.modules, "ipykernel", None)
+    with progress(total=3) as bar:
+        bar.update(3)
+    assert "3/3" in capsys.readouterr().err

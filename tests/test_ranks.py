@@ -61,18 +61,6 @@ def test_bad_input_found_here_ends_the_other_rank(other: Any) -> None:
     assert process.exitcode == 2
 
 
-def test_what_was_sent_is_kept_until_no_thread_of_the_group_s_is_left(
-    other: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[int] = []
-    end = torch.distributed.destroy_process_group
-    other(1, dies=True)
-    with Ranks() as ranks:
-        assert ranks.first(lambda: {"blocks": [0, 1]}) == {"blocks": [0, 1]}
-        monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: [kept.append(len(ranks.sent)), end()])
-    assert kept == [2] and not ranks.sent
-
-
 def test_bad_input_found_by_the_first_rank_ends_this_one(other: Any) -> None:
     process = other(0, dies=False)
     with Ranks() as ranks, pytest.raises(SystemExit) as stop:

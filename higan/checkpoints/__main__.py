@@ -12,7 +12,8 @@ import argparse
 from pathlib import Path
 
 from higan.commands.options import ArgumentParser
-from higan.errors import HiganError, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
 
 
 def parse_args() -> argparse.Namespace:

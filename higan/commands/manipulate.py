@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from higan.commands.options import ArgumentParser, require_file_names, require_range
-from higan.errors import HiganError, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 
 from higan.commands.options import ArgumentParser, require_range
-from higan.errors import HiganError, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
 
 CONTROLS = 20  # random directions that --write_layers compares with, if not told otherwise
 

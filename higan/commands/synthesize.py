@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higan.commands.options import ArgumentParser, require_file_names, require_range
-from higan.errors import HiganError, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
 
 if TYPE_CHECKING:
     from higan.synthesis import Synthesis

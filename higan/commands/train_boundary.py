@@ -13,20 +13,24 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterable
+import warnings
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higan.commands.options import ArgumentParser
-from higan.errors import HiganError, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from higan.directions.boundaries import Boundary
 
 OPTIONS = ("chosen_num_or_ratio", "split_ratio", "invalid_value", "verbose_test", "solver", "C", "seed", "bootstrap")
 FEW_SAMPLES = 20  # whose accuracy is said as a count
-NAMES_AT_ONCE = 64  # scores held in memory, by all processes together
+NAMES_AT_ONCE = 64  # scores held in memory
 
 
 def parse_args() -> argparse.Namespace:
@@ -130,49 +134,44 @@ def trained(
     """Yield each name with its boundary, or with the error that kept it from being trained, in the order of `names`."""
     from concurrent.futures import ThreadPoolExecutor
 
-    import numpy as np
+    from threadpoolctl import threadpool_limits
 
-    from higan.directions.boundaries import find_name, read_boundary
-    from higan.directions.training import Training, load_columns
-    from higan.workers import in_processes
+    from higan.directions.boundaries import condition, find_name, read_boundary
+    from higan.directions.training import load_columns, train_boundary
 
-    training = Training(args.data_path, args.scores_path, {name: getattr(args, name) for name in OPTIONS}, [])
-    training.options["space"] = args.data_path.stem if args.data_path.stem in ("z", "w", "wp") else None
+    options = {name: getattr(args, name) for name in OPTIONS}
+    options["space"] = args.data_path.stem if args.data_path.stem in ("z", "w", "wp") else None
     others: list[Boundary] = []
+
+    def train(item: tuple[str, np.ndarray]) -> tuple[str, Boundary | HiganError]:
+        name, values = item
+        try:
+            boundary = train_boundary(codes, values, name, **options)
+            return name, condition(boundary, [other for other in others if other.target != name])
+        except HiganError as error:
+            return name, error
+
+    threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
+    conditions: list[Boundary] = []
     for name in args.condition:
         if name.endswith(".npy"):
-            others.append(read_boundary(Path(name)))
+            conditions.append(read_boundary(Path(name)))
             continue
         found = find_name(name, scores, "score", str(args.scores_path))
-        [(_, result)] = training({found: scores[found]})
+        _, result = train((found, scores[found]))
         if isinstance(result, HiganError):
             raise HiganError(f"--condition {name}: {result}")
-        others.append(result)
-    training.others = others
-    jobs = min(args.jobs, len(names), os.cpu_count() or 1)  # more than cores would only take memory
-    blocks = split_names(names, jobs)
-    if jobs > 1:
-        mapped = isinstance(scores[names[0]], np.memmap)  # if so, each process reads them itself
-        tasks: Iterable[Any] = blocks if mapped else (load_columns(scores, block) for block in blocks)
-        yield from in_processes(training, tasks, jobs)
-        return
-    pool = ThreadPoolExecutor(1)  # the next score is trained on while one is written, and signals are answered
+        conditions.append(result)
+    others += conditions
+    pool = ThreadPoolExecutor(min(args.jobs, os.cpu_count() or 1))  # the arithmetic runs outside of Python's lock
     try:
-        for block in blocks:
-            columns = load_columns(scores, block)
-            yield from pool.map(lambda item: next(training(dict([item]))), columns.items())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a filter in a thread is everyone's; the accuracies say what matters
+            for start in range(0, len(names), NAMES_AT_ONCE):
+                columns = load_columns(scores, names[start : start + NAMES_AT_ONCE])
+                yield from pool.map(train, columns.items())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is to be trained
-
-
-def split_names(names: list[str], jobs: int) -> list[list[str]]:
-    """Return names in blocks, of which a process loads one at a time; towards the end so small that none waits long."""
-    blocks, start = [], 0
-    while start < len(names):
-        most = NAMES_AT_ONCE if jobs == 1 else min(NAMES_AT_ONCE // jobs, (len(names) - start) // (2 * jobs))
-        blocks.append(names[start : start + max(most, 1)])
-        start += len(blocks[-1])
-    return blocks
 
 
 def name_files(names: list[str], suffix: str) -> tuple[dict[str, str], dict[str, HiganError]]:

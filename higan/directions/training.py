@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from higan.directions.boundaries import Boundary, condition, fit_for_files, read_scores, release_pages, take_rows
+from higan.directions.boundaries import Boundary, fit_for_files, release_pages, take_rows
 from higan.errors import HiganError
-from higan.runs.run import read_array
 
 MOST_CLASSES = 10  # values of labels; what has more is a score
 ROUNDING = 16 * float(np.finfo(np.float32).eps)  # scores that differ less, relative to their size, are constant
@@ -257,38 +253,6 @@ def train_boundary(
     direction = np.stack([normal for normal, _ in planes]).reshape(1, *codes.shape[1:]).astype(np.float32)
     space = space or ("wp" if codes.ndim == 3 else "w")
     return Boundary(fit_for_files(name) if name else name, direction, space, None, info, target=name)
-
-
-@dataclass
-class Training:
-    """All that makes boundaries of scores by name; it can be sent to another process, which reads the files itself.
-
-    Attributes
-    ----------
-    data_path, scores_path
-        The files of codes and scores, as `read_array` and `read_scores` take them.
-    options
-        Arguments of `train_boundary` by name.
-    others
-        Boundaries that each is made orthogonal to, if it has another name.
-    """
-
-    data_path: Path
-    scores_path: Path
-    options: dict[str, Any]
-    others: list[Boundary]
-
-    def __call__(self, scores: list[str] | dict[str, np.ndarray]) -> Iterator[tuple[str, Boundary | HiganError]]:
-        """Yield the boundary of each score, or why there is none; scores are named or given, [N] by name."""
-        threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
-        codes = read_array(self.data_path)
-        loaded = load_columns(read_scores(self.scores_path), scores) if isinstance(scores, list) else scores
-        for name, values in loaded.items():
-            try:
-                boundary = train_boundary(codes, values, name, **self.options)
-                yield name, condition(boundary, [other for other in self.others if other.target != name])
-            except HiganError as error:
-                yield name, error
 
 
 def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ Weight files are looked for in the folder that the environment variable HIGAN_MO
 from __future__ import annotations
 
 from higan.commands.options import ArgumentParser
-from higan.errors import run_script
+from higan.commands.scripts import run_script
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ Files are looked for in the folder that the environment variable HIGAN_MODELS na
 from __future__ import annotations
 
 from higan.commands.options import ArgumentParser
-from higan.errors import HiganError, run_script
+from higan.commands.scripts import run_script
+from higan.errors import HiganError
 
 
 def main() -> None:

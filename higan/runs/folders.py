@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from higan.errors import HiganError
 from higan.files import TEMPORARY
 
@@ -24,29 +26,23 @@ def output_folder(path: str | Path, others: Iterable[str | Path] = ()) -> Iterat
         One of them cannot be written, another process holds it, or at the end it is no longer there.
     """
     folder = open_folder(path)
+    places = {Path(other).resolve(): Path(other) for other in others} | {folder.resolve(): folder}
     locks: list[Lock] = []
     with ExitStack() as stack:
-        places = {Path(other).resolve(): Path(other) for other in others} | {folder.resolve(): folder}
         for place in places.values():
-            lock = Lock(open_folder(place))
-            stack.callback(lock.release)
+            locks.append(stack.enter_context(Lock(open_folder(place))))
             remove_strays(place)
-            locks.append(lock)
         yield folder
         for lock in locks:
             if not lock.holds():
-                raise HiganError(f"the folder {lock.folder} was removed or replaced; run the same command again")
+                raise HiganError(f"the folder {lock.path.parent} was removed or replaced; run the same command again")
 
 
 class Lock:
-    """The right of one process (or of the ranks of one run) to work in a folder; it ends when the process does.
+    """The right of one process to work in a folder; it ends when the process does.
 
-    Parameters
-    ----------
-    folder
-        Must be there.
-    shared
-        Let other processes in that share it too.
+    The ranks of one run share it: each has a lock of its own, and the first rank takes its lock only while there is no
+    other one.
 
     Raises
     ------
@@ -54,52 +50,40 @@ class Lock:
         Another process holds the folder, or it cannot be written or locked.
     """
 
-    def __init__(self, folder: Path, shared: bool = False) -> None:
-        self.folder, self.path = folder, folder / LOCK_FILE
-        while True:
-            try:
-                self.file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-            except OSError as error:
-                raise _folder_error(folder, error) from None
-            try:
-                self._acquire(shared)
-            except BaseException:
-                os.close(self.file)
-                raise
-            if self.holds():
-                return
-            os.close(self.file)  # its last holder removed it in the meantime
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.path = folder / f"{LOCK_FILE}{rank or ''}"
+        self.lock = FileLock(self.path, timeout=0)
+        try:
+            self.lock.acquire()
+            self.file = self.path.stat()
+            if not rank:
+                for other in folder.glob(f"{LOCK_FILE}?*"):
+                    with FileLock(other, timeout=0):
+                        other.unlink()
+        except Timeout:
+            self.lock.release()
+            raise HiganError(f"another process works in {folder}; wait for it or choose another --output_dir") from None
+        except (OSError, NotImplementedError) as error:
+            raise _folder_error(folder, error) from None
 
-    def share(self) -> None:
-        """Let the other ranks of this run in; a process of another run is still refused."""
-        self._acquire(shared=True)
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def holds(self) -> bool:
         """Whether the file that was locked is still the one in the folder."""
-        try:
-            return os.path.samestat(os.fstat(self.file), self.path.stat())
-        except OSError:
-            return False
+        with suppress(OSError):
+            return os.path.samestat(self.path.stat(), self.file)
+        return False
 
     def release(self) -> None:
-        """Give the folder back; the last one to do so leaves nothing in it."""
-        with suppress(HiganError, OSError):
-            self._acquire(shared=False)
-            if self.holds():
+        """Give the folder back and leave nothing in it."""
+        if self.holds():
+            with suppress(OSError):  # Windows keeps a file that is open: there the lock removes it
                 self.path.unlink()
-        os.close(self.file)
-
-    def _acquire(self, shared: bool) -> None:
-        import fcntl
-
-        try:
-            fcntl.flock(self.file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HiganError(
-                f"another process works in {self.folder}; wait for it or choose another --output_dir"
-            ) from None
-        except OSError as error:
-            raise HiganError(f"{self.folder} cannot be locked: {error.strerror}; choose another --output_dir") from None
+        self.lock.release()
 
 
 def open_folder(path: str | Path) -> Path:
@@ -120,5 +104,6 @@ def remove_strays(folder: Path) -> None:
             stray.unlink()
 
 
-def _folder_error(folder: Path, error: OSError) -> HiganError:
-    return HiganError(f"cannot write in {folder}: {error.strerror}; choose another --output_dir")
+def _folder_error(folder: Path, error: Exception) -> HiganError:
+    reason = getattr(error, "strerror", None) or error
+    return HiganError(f"cannot write in {folder}: {reason}; choose another --output_dir")

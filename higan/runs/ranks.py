@@ -28,8 +28,7 @@ class Ranks:
         if self.size > 1:
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what a dead rank means is said here, in one line
         self.store: Any = None
-        self.taken = 0
-        self.sent: list[Any] = []
+        self.taken = self.calls = 0
 
     def __enter__(self) -> Ranks:
         return self
@@ -48,25 +47,29 @@ class Ranks:
             store, _, _ = next(iter(rendezvous("env://", self.rank, self.size)))
             group = dist.PrefixStore("group", store)
             dist.init_process_group("gloo", store=group, rank=self.rank, world_size=self.size)
-        self.store = dist.PrefixStore("blocks", store)
+        self.store = dist.PrefixStore("run", store)
 
     def first(self, call: Callable[[], Any]) -> Any:
         """Return what `call` returns in rank 0, JSON values, to every rank; bad input found there ends them all."""
         if self.size == 1:
             return call()
         self.join()
-        result: list[Any] = [None, False]
+        self.calls += 1
+        key = f"first{self.calls}"
+        result: list[Any] = []
         failure: HiganError | None = None
-        if self.rank == 0:
-            try:
-                result[0] = call()
-            except HiganError as error:
-                result[1], failure = True, error
         with dead_ranks_reported():
-            result = self._broadcast(result)
+            if self.rank == 0:
+                try:
+                    result = [call()]
+                except HiganError as error:
+                    failure = error
+                self.store.set(key, json.dumps(result))
+            result = json.loads(self.store.get(key))
+        self.wait()  # the store ends with rank 0
         if failure is not None:
             raise failure
-        if result[1]:
+        if not result:
             sys.exit(2)
         return result[0]
 
@@ -102,26 +105,6 @@ class Ranks:
 
             self.store = None
             dist.destroy_process_group()
-            self.sent.clear()
-
-    def _broadcast(self, value: Any) -> Any:
-        """Return rank 0's `value` to every rank.
-
-        The tensors that carry it are kept until the group has ended its threads: one of them that is the last to let
-        go of a tensor waits for Python, which waits for the thread (PyTorch 2.6; `broadcast_object_list` hangs so).
-        """
-        import torch
-        import torch.distributed as dist
-
-        content = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-        size = torch.tensor([len(content)])
-        self.sent.append(size)
-        dist.broadcast(size, 0)
-        if self.rank:
-            content = torch.empty(int(size), dtype=torch.uint8)
-        self.sent.append(content)
-        dist.broadcast(content, 0)
-        return json.loads(content.numpy().tobytes())
 
 
 @contextmanager

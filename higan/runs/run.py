@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -104,8 +104,7 @@ class Run:
             "versions": versions(),
         }
         self.lock: Lock | None = None
-        self.files: dict[str, int] = {}
-        self.offsets: dict[str, int] = {}
+        self.files: dict[str, tuple[BinaryIO, int]] = {}  # by name; with the place of the first row
         self.encoders = ThreadPoolExecutor(max_workers=max(2, min(8, (os.cpu_count() or 1) // 2)))
         self.finisher = ThreadPoolExecutor(max_workers=1)
         self.waiting = threading.Semaphore(IMAGES_WAITING)
@@ -144,13 +143,12 @@ class Run:
                 (self.folder / IMAGE_FOLDER).mkdir(exist_ok=True)
         except OSError as error:
             raise disk_error(self.folder, error) from None
-        self.lock.share()
         return pending
 
     def join(self, rank: int) -> None:
         """Take part in a run that rank 0 has begun; nothing to do for rank 0 itself."""
         if rank:
-            self.lock = Lock(self.folder, shared=True)
+            self.lock = Lock(self.folder, rank)
 
     def __enter__(self) -> Run:
         return self
@@ -178,16 +176,15 @@ class Run:
         array = self.arrays[name]
         if name not in self.files:
             path = self.folder / name
-            self.offsets[name] = map_array(path).offset
-            self.files[name] = os.open(path, os.O_WRONLY)
+            self.files[name] = path.open("rb+", buffering=0), map_array(path).offset
         if array.dtype.names is not None:
             values = np.ascontiguousarray(values, np.float32).view(array.dtype)[:, 0]
         data = memoryview(np.ascontiguousarray(values, array.dtype).tobytes())
-        place = self.offsets[name] + array.bytes(start)
+        file, first = self.files[name]
         try:
+            file.seek(first + array.bytes(start))
             while data:
-                written = os.pwrite(self.files[name], data, place)
-                data, place = data[written:], place + written
+                data = data[file.write(data) :]
         except OSError as error:
             raise disk_error(self.folder, error) from None
 
@@ -224,8 +221,8 @@ class Run:
         """Stop the background threads and close the files; what is not marked by then is done again another time."""
         self.encoders.shutdown(cancel_futures=True)
         self.finisher.shutdown(cancel_futures=True)
-        for file in self.files.values():
-            os.close(file)
+        for file, _ in self.files.values():
+            file.close()
         self.files.clear()
         if self.lock is not None:
             self.lock.release()
@@ -235,10 +232,10 @@ class Run:
         try:
             for image in images:
                 image.result()
-            for file in list(self.files.values()):
-                os.fsync(file)
-            if images:
-                _flush_file_system(self.folder)
+            for file, _ in list(self.files.values()):
+                os.fsync(file.fileno())
+            if images and hasattr(os, "sync"):
+                os.sync()  # one call instead of one per image
             self._mark(block).touch()
         except OSError as error:
             raise disk_error(self.folder, error) from None
@@ -413,16 +410,3 @@ def _differences(old: Any, new: Any, name: str) -> list[str]:
         prefix = f"{name} " if name else ""
         return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{prefix}{key}")]
     return [] if old == new else [f"{name} was {json.dumps(old)}, now {json.dumps(new)}"]
-
-
-def _flush_file_system(folder: Path) -> None:
-    """Flush everything on the file system of `folder`: one call instead of one per image."""
-    import ctypes
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        ctypes.CDLL(None, use_errno=True).syncfs(handle)
-    except (OSError, AttributeError):
-        os.sync()
-    finally:
-        os.close(handle)

@@ -168,7 +168,7 @@ def every() -> None:
         print(
             f"all: {len(accuracies)} names, {ROWS:,} x {WIDTH}, {SIDE:,} per side, 2 jobs: {seconds:.1f} s "
             f"(processor time {used:.1f} s, {used / 2:.1f} s on each of two cores), "
-            f"{memory:.2f} GB resident in all processes; "
+            f"{memory:.2f} GB resident; "
             f"validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}"
         )
 

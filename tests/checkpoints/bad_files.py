@@ -50,7 +50,7 @@ GADGETS = [
     ("torch_utils.persistence", "_src_to_module", "open('CANARY_FILE', 'w')"),
     ("webbrowser", "open", "CANARY_FILE"),
     ("ctypes", "CDLL", "CANARY_FILE"),
-    ("higan.errors", "run_script", "CANARY_FILE"),
+    ("higan.commands.scripts", "run_script", "CANARY_FILE"),
 ]
 
 
