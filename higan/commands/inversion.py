@@ -75,7 +75,6 @@ def main() -> None:
         log.info("%s", shlex.join(sys.argv))
         log.info("%d of %d pictures are done", run.num_done(), run.num)
         task.work(blocks)
-        run.drain()
         run.complete()
         for line in task.remarks():
             log.info("%s", line)

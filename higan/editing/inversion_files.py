@@ -114,6 +114,7 @@ class InversionRun:
                 log.info("pictures %d to %d: %.1f dB on average", start, start + len(figures) - 1, result.psnr.mean())
                 start += len(figures)
             self.run.finish(block)
+            self.run.drain()  # a block takes minutes: what is done should count at once
 
     def invert(self, rows: range, statistics: Statistics | None, size: int) -> Inversion:
         """Return the inversion of the first `size` pictures of `rows`."""
