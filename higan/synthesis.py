@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from higan.errors import HiganError
-from higan.files import digest, read_rows
 from higan.generators import Generator
+from higan.generators.codes import Codes
 from higan.generators.generator import NotFiniteError
-from higan.generators.layers import to_sphere
 from higan.logs import progress
 from higan.predictors import Predictor
 from higan.runs.ranks import Ranks
-from higan.runs.run import Array, Run, check_codes
+from higan.runs.run import Array, Run
 from higan.runs.stop import StopFlag
 
 BLOCK_BATCHES = 16  # what a kill costs at most
@@ -40,8 +39,9 @@ class Synthesis:
         Sample i is z row i of this seed.
     predictor
         Scores the images; None: no scores.
-    space, codes_path
-        Latent space of the codes, and their .npy file; without it they are drawn from `seed`, in z.
+    codes_path, space
+        A file of codes, and their latent space, as `Codes` takes them; without it they are drawn from `seed`, in z, and
+        `space` is the last that is written.
     batch_size
         Samples at a time, rounded up to a multiple of `GROUP`; 0: as the device's memory allows.
     images, styles, wp
@@ -50,7 +50,7 @@ class Synthesis:
     Raises
     ------
     HiganError
-        The model lacks the space, styles or w+, codes of the space cannot be drawn, or the file holds none.
+        The model lacks the space, styles or w+, or the file holds no codes of it.
     """
 
     def __init__(
@@ -59,24 +59,19 @@ class Synthesis:
         num: int,
         seed: int = 0,
         predictor: Predictor | None = None,
-        space: str = "z",
+        space: str | None = None,
         codes_path: Path | None = None,
         batch_size: int = 0,
         images: bool = False,
         styles: bool = False,
         wp: bool = False,
     ) -> None:
-        if space not in generator.spaces:
-            raise HiganError(f"{generator.name} has no space {space!r}; expected {', '.join(generator.spaces)}")
-        if codes_path is None and space != "z":
-            raise HiganError(f"codes of space {space} cannot be drawn; give them with --latent_codes_path")
         if (styles or wp) and len(generator.spaces) == 1:
             raise HiganError(f"{generator.name} ({generator.family}) has neither styles nor w+; leave them out")
         self.generator, self.predictor = generator, predictor
-        self.space, self.codes_path, self.seed = space, codes_path, seed
-        self.images, self.styles, self.wp = images, styles, wp or space == "wp"
-        self.num = check_codes(codes_path, generator.code_shape(space), space) if codes_path else num
-        self.codes_sha256 = digest(codes_path) if codes_path else None
+        self.source = Codes(generator, num, seed, codes_path, space)
+        self.space, self.num, self.codes_sha256 = self.source.space, self.source.num, self.source.sha256
+        self.images, self.styles, self.wp = images, styles, wp or "wp" in (space, self.space)
         self.renders = images or predictor is not None
         automatic = generator.batch_size if self.renders else MAPPING_BATCH
         self.batch_size = -(-(batch_size or automatic) // GROUP) * GROUP
@@ -98,12 +93,7 @@ class Synthesis:
 
     def codes(self, start: int, stop: int) -> dict[str, Tensor]:
         """Return the codes of samples `start` to `stop` in every space that is written, by space."""
-        generator = self.generator
-        if self.codes_path is None:
-            codes = generator.sample(stop - start, self.seed, start)
-        else:
-            codes = torch.from_numpy(read_rows(self.codes_path, start, stop).astype(np.float32))
-            codes = to_sphere(codes) if self.space == "z" else codes
+        generator, codes = self.generator, self.source.rows(start, stop)
         results = {self.space: codes}
         if self.space == "z" and len(generator.spaces) > 1:
             results["w"] = generator.map(codes)

@@ -336,7 +336,8 @@ def array_attacks() -> Iterator[Attack]:
     codes = bad_arrays((SAMPLES, WIDTH)) | only_codes
     readers = {name: CODE_READERS[name] for name in ("synthesize -i", "rescore -i", "manipulate -c")}
     for number, (kind, content) in enumerate(codes.items()):
-        yield from attacks_on(turn(readers, number), f"codes, {kind}", "w.npy", content)
+        taken = kind in ("integers", "one code")
+        yield from attacks_on(turn(readers, number), f"codes, {kind}", "w.npy", content, fine=taken)
         fine = kind in ("another width",)
         yield from attacks_on(TRAIN, f"codes, {kind}", "w.npy", content, fine=fine)
     for kind, content in good_arrays((SAMPLES, WIDTH)).items():
@@ -836,7 +837,7 @@ NAMED: dict[str, Command] = {
     "simple_manipulate boundary": ("simple_manipulate", ("tiny.pth", "NAME")),
     "manipulate list": ("manipulate", ("tiny.pth", "NAME", "-N", "1", *OUT)),
     "manipulate --condition": ("manipulate", ("tiny.pth", "list.txt", "-N", "1", "--condition=NAME", *OUT)),
-    "synthesize codes": ("synthesize", ("tiny.pth", "--latent_codes_path=NAME", *OUT)),
+    "synthesize codes": ("synthesize", ("tiny.pth", "--latent_codes_path=NAME", "-s", "w", *OUT)),
     "train_boundary codes": ("train_boundary", ("NAME", "attribute.npy", *OUT)),
     "train_boundary scores": ("train_boundary", ("w.npy", "NAME", *OUT)),
     "train_boundary --score_name": ("train_boundary", ("w.npy", "attribute.npy", "--score_name=NAME", *OUT)),

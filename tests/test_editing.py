@@ -19,7 +19,7 @@ from higan.directions.boundaries import Boundary
 from higan.editing import edits as editing
 from higan.errors import HiganError
 from higan.generators import Generator
-from higan.generators.codes import draw_codes
+from higan.generators.codes import Codes
 from higan.generators.layer_sets import format_layers, parse_layers
 from higan.generators.stylegan2 import StyleGAN2
 
@@ -208,7 +208,7 @@ def test_distances_have_a_middle() -> None:
 
 @pytest.mark.parametrize("layers", ["4-5", "0", "2,5", None])
 def test_steps_share_early_layers_and_give_the_same_pictures(generator: Generator, layers: str | None) -> None:
-    codes = draw_codes(generator, num=3)
+    codes = Codes(generator, num=3).follow()
     moved = move.manipulate(codes["wp"], direction("lights"), [-2, 0, 2], layers, generator.psi())
     rows = np.stack(list(editing.synthesize_steps(generator, moved)))
     assert rows.shape == (3, 3, 16, 16, 3)
@@ -226,14 +226,14 @@ def test_steps_run_only_the_layers_that_differ(generator: Generator, monkeypatch
         return advance(state, wp, start, stop)
 
     monkeypatch.setattr(generator, "advance", counted)
-    codes = draw_codes(generator, num=2)
+    codes = Codes(generator, num=2).follow()
     moved = move.manipulate(codes["wp"], direction("lights"), [-1, 0, 1], "4-5")
     list(editing.synthesize_steps(generator, moved))
     assert calls == [(0, 4), (4, LAYERS), (4, LAYERS), (4, LAYERS)]
 
 
 def test_steps_in_small_batches(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = draw_codes(generator, num=5)["w"]
+    codes = Codes(generator, num=5).follow()["w"]
     moved = move.manipulate(codes, direction("lights"), [-1, 0, 1])
     whole = np.stack(list(editing.synthesize_steps(generator, moved, "w")))
     monkeypatch.setattr(generator, "batch_size", 2)
@@ -242,15 +242,15 @@ def test_steps_in_small_batches(generator: Generator, monkeypatch: pytest.Monkey
 
 
 def test_codes_follow_from_their_space(generator: Generator, tmp_path: Path) -> None:
-    drawn = draw_codes(generator, num=4, seed=3)
+    drawn = Codes(generator, num=4, seed=3).follow()
     assert list(drawn) == ["z", "w", "wp"]
     for space, follows in (("z", ["z", "w", "wp"]), ("w", ["w", "wp"]), ("wp", ["wp"])):
         np.save(tmp_path / "codes.npy", drawn[space].numpy())
-        read = draw_codes(generator, space, path=tmp_path / "codes.npy")
+        read = Codes(generator, path=tmp_path / "codes.npy", space=space).follow()
         assert list(read) == follows
         np.testing.assert_allclose(read["wp"].numpy(), drawn["wp"].numpy(), atol=1e-5)
     np.save(tmp_path / "codes.npy", 7 * drawn["z"].numpy())
-    scaled = draw_codes(generator, "z", path=tmp_path / "codes.npy")["z"]
+    scaled = Codes(generator, path=tmp_path / "codes.npy", space="z").rows(0, 4)
     np.testing.assert_allclose(scaled.numpy(), drawn["z"].numpy(), atol=1e-5)
 
 
@@ -266,7 +266,7 @@ def test_layers_are_chosen_in_order() -> None:
 
 
 def test_a_w_step_is_truncated_as_the_codes_are(generator: Generator) -> None:
-    codes, boundary = draw_codes(generator, num=2), Boundary("x", direction("x"), "w")
+    codes, boundary = Codes(generator, num=2).follow(), Boundary("x", direction("x"), "w")
     as_whole, space = move.move_codes(generator, codes, boundary, [2.0])
     by_layer, _ = move.move_codes(generator, codes, boundary, [2.0], list(range(LAYERS)))
     assert space == "w"
@@ -292,7 +292,7 @@ def test_what_does_not_fit_together_is_refused(generator: Generator) -> None:
         (lambda: editing.combine(w, [torch.zeros(2, 3, 16), torch.zeros(2, 4, 16)]), "cannot be combined"),
         (lambda: move.manipulate(np.zeros(16), direction("x"), [1.0]), r"codes must be \[N, D\] or \[N, L, D\]"),
         (lambda: move.spaced_distances(-1, 1, move.MOST_STEPS + 1), "expected 10001 at most"),
-        (lambda: draw_codes(generator, "y", num=2), "tiny has no space 'y'; expected z, w, wp"),
+        (lambda: Codes(generator, num=2, space="y"), "tiny has no space 'y'; expected z, w, wp"),
         (lambda: move.move_codes(generator, {"w": w}, deep, [1.0], [2]), "of space z, which has no layers"),
         (lambda: move.move_codes(generator, {"w": w}, deep, [1.0]), "needs codes of space z, found w"),
     ):
@@ -301,7 +301,7 @@ def test_what_does_not_fit_together_is_refused(generator: Generator) -> None:
 
 
 def test_a_picture_that_is_not_finite_is_named(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = draw_codes(generator, num=5)["wp"][:, None].repeat(1, 2, 1, 1)
+    codes = Codes(generator, num=5).follow()["wp"][:, None].repeat(1, 2, 1, 1)
     codes[3, 1, 2] = torch.nan
     monkeypatch.setattr(generator, "batch_size", 2)
     pictures = editing.synthesize_steps(generator, codes)

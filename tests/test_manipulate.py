@@ -326,7 +326,7 @@ def test_models_with_z_alone(place: Path, refused: Any) -> None:
         (("tiny.pth", "list.txt", "-N", 5, "--generate_video", "--row=2", "--col=2"), "5 samples"),
         (("tiny.pth", "list.txt", "-c", "missing.npy"), "missing.npy"),
         (("tiny.pth", "list.txt", "-c", "tiny.pth"), "tiny.pth"),
-        (("tiny.pth", "list.txt", "-c", "nan.npy"), "NaN"),
+        (("tiny.pth", "list.txt", "-c", "nan.npy", "--latent_space_type=w"), "NaN"),
         (("tiny.pth", "list.txt", "-c", "wide.npy"), "[N, 16]"),
         (("tiny.pth", "list.txt", "-c", "good.npy", "--latent_space_type=wp"), "wp"),
         (("tiny.pth", "wrong.txt", "-N", 1), "does not fit"),

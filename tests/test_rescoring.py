@@ -231,6 +231,16 @@ def test_a_model_with_one_latent_space() -> None:
         rescore(generator, make_predictor(), [make_boundary("red", (1, generator.z_dim))], 10)
 
 
+def test_z_codes_are_scaled_to_the_sphere() -> None:
+    generator, boundary = make_generator(), make_boundary("red", (1, 64))
+    z = generator.sample(3, 5)
+    scores = [
+        rescore(generator, make_predictor(), [boundary], codes=factor * z, space="z", layerwise=False).scores[0]
+        for factor in (1, 3)
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+
+
 def test_spaces_side_by_side(tmp_path: Path) -> None:
     boundaries = [make_boundary("red", (1, 32), "z"), make_boundary("red", (1, 64))]
     result = rescore(make_generator(), make_predictor(), boundaries, 8)
@@ -316,7 +326,7 @@ def test_script_refuses(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     refused("expects [1, 64]", text="(red, w): long.npy\n")
     refused("nearest: red", text="(redd, w): red_boundary.npy\n")
     refused("there is no file", "-i", place / "none.npy")
-    refused("expected floats [N, 32], codes of space z", "-i", place / "long.npy")
+    refused("expects [N, 32] in z or [N, 64] in w or [N, 4, 64] in wp", "-i", place / "long.npy")
     refused("unknown predictor", "--predictor_name", "sceen")
     refused("is not conditional", "--class_idx", 1)
     old = GOLDEN / "pggan_tiny16_oldformat.pth"

@@ -24,7 +24,7 @@ from higan.logs import open_log
 from higan.runs import folders
 from higan.runs import run as runs
 from higan.runs.folders import Lock, output_folder
-from higan.runs.run import BLOCK_FOLDER, RUN_FILE, Array, Run, check_codes, read_array, read_run, versions
+from higan.runs.run import BLOCK_FOLDER, RUN_FILE, Array, Run, read_array, read_run, versions
 
 ARRAYS = {
     "z.npy": Array((3,), np.dtype(np.float32)),
@@ -213,19 +213,6 @@ def test_write_atomic_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         write_atomic(tmp_path / "missing" / "a.txt", b"new")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.txt"]
     assert (tmp_path / "deep" / "a.txt").read_text() == "old"
-
-
-def test_codes_are_checked(tmp_path: Path) -> None:
-    path = tmp_path / "codes.npy"
-    codes = np.zeros((9000, 4), np.float64)
-    np.save(path, codes)
-    assert check_codes(path, (4,), "z") == 9000
-    codes[8123, 1] = np.inf
-    np.save(path, codes)
-    with pytest.raises(HiganError, match="code 8123 holds NaN or infinity"):
-        check_codes(path, (4,), "z")
-    with pytest.raises(HiganError, match=r"expected floats \[N, 5\]"):
-        check_codes(path, (5,), "w")
 
 
 def test_many_names_fit_into_plain_numpy(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_codes_come_back(model: Path, tmp_path: Path) -> None:
         assert (tmp_path / space / "w.npy").exists() == (space != "wp")
     z = np.load(tmp_path / "first" / "z.npy")
     np.save(tmp_path / "longer.npy", 7 * z)
-    assert synthesize(model, "-i", tmp_path / "longer.npy", "-o", tmp_path / "scaled", "--skip_image") == 0
+    assert synthesize(model, "-i", tmp_path / "longer.npy", "-s", "z", "-o", tmp_path / "scaled", "--skip_image") == 0
     np.testing.assert_allclose(np.load(tmp_path / "scaled" / "z.npy"), z, atol=1e-5)
 
 
@@ -265,7 +265,6 @@ def make_codes(path: Path, codes: Any) -> Path:
         (("--generate_prediction", "--predictor_name=nothing"), "rooms, scene"),
         (("--generate_prediction", "--predictor_name=no_such_module:make"), "cannot import"),
         (("--generate_prediction", "--predictor_name=scene"), "wideresnet18_places365.pth.tar"),
-        (("-s", "w"), "--latent_codes_path"),
         (("-i", "missing.npy"), "missing.npy"),
         (("--device=tpu",), "tpu"),
         (("--logfile_name=a/b.txt",), "a/b.txt"),
@@ -291,16 +290,16 @@ def test_bad_arguments(
     ("codes", "expected"),
     [
         (np.zeros((3, 17), np.float32), "[3, 17]"),
-        (np.zeros((3, 16), np.int64), "int64"),
+        (np.zeros((3, 16), bool), "bool"),
         (np.zeros((0, 16), np.float32), "[0, 16]"),
         (np.full((3, 16), np.nan, np.float32), "code 0 holds NaN"),
-        (np.array([None, 3]), "not a plain"),
+        (np.array([None, 3]), "not an array"),
     ],
 )
 def test_bad_codes(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codes: np.ndarray, expected: str
 ) -> None:
-    assert synthesize(model, "-i", make_codes(tmp_path / "codes.npy", codes), "-o", tmp_path / "run") == 2
+    assert synthesize(model, "-i", make_codes(tmp_path / "codes.npy", codes), "-s", "w", "-o", tmp_path / "run") == 2
     message = capsys.readouterr().err
     assert expected in message and message.count("\n") == 1
     assert not (tmp_path / "run" / "z.npy").exists()

@@ -39,12 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_model()
     add("boundary_list_path", nargs="?", help="list of boundaries (see above), unless --interpolate or --mix_style")
     parser.add_samples(0, "-c", "to move (default: draw them from --seed)")
-    add(
-        "--latent_space_type",
-        default="z",
-        choices=("z", "w", "wp"),
-        help="space of the codes of -c, and that of --interpolate; codes are drawn in z (default: z)",
-    )
+    parser.add_space("; also that of --interpolate, which is z for codes that are drawn")
     parser.add_steps(7)
     add("--layerwise_manipulation", action="store_true", help="move layers of w+; --manipulate_layers implies it")
     add(
@@ -105,7 +100,7 @@ def main() -> None:
     from higan.devices import keep_freed_memory
     from higan.editing.files import write_boundaries, write_codes, write_edit, write_views
     from higan.generators import load_generator
-    from higan.generators.codes import draw_codes
+    from higan.generators.codes import Codes
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
@@ -114,14 +109,16 @@ def main() -> None:
     generator.batch_size = args.batch_size or generator.batch_size
     with output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
         log = open_log(folder, args.logfile_name)
-        codes = draw_codes(generator, args.latent_space_type, args.num, args.seed, args.latent_codes_path)
+        source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+        log.info("codes: %s", source.source)
+        codes = source.follow()
         todo = edits(args, generator, codes)
         write_codes(codes, folder)
         for edited in todo:
             log.info("%s", edited.summary)
             write_edit(edited, folder, edited.prefix)
             write_boundaries(edited, folder)
-            write_views(edited, generator, folder, views, str(args.latent_codes_path or f"seed {args.seed}"))
+            write_views(edited, generator, folder, views, source.source)
 
 
 def make_views(args: argparse.Namespace) -> Views:
@@ -148,7 +145,7 @@ def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Te
 
     if args.interpolate:
         steps = len(spaced_distances(0, 1, args.step))
-        return [manipulation.between_samples(generator, codes, args.latent_space_type, steps)]
+        return [manipulation.between_samples(generator, codes, args.latent_space_type or next(iter(codes)), steps)]
     if args.mix_style:
         return [manipulation.with_mixed_styles(generator, codes, args.manipulate_layers or "upper")]
     moves = manipulation.plan_moves(

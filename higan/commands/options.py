@@ -87,7 +87,12 @@ class ArgumentParser(argparse.ArgumentParser):
         words = f" (default: {num}); not used with {flag}" if num else f"; needed without {flag}"
         self.add_argument("-N", "--num", type=int, default=num, help=f"samples to draw{words}")
         self.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
-        self.add_argument(flag, "--latent_codes_path", type=Path, help=f".npy of codes {codes}")
+        self.add_argument(flag, "--latent_codes_path", type=Path, help=f".npy, .npz or .pt of codes {codes}")
+
+    def add_space(self, more: str = "", *flags: str) -> None:
+        """Add --latent_space_type, also under `flags`; the words `more` end its help."""
+        words = f"space of the codes given (default: as recorded, else by the file's name, else by their shape){more}"
+        self.add_argument(*flags, "--latent_space_type", choices=("z", "w", "wp"), help=words)
 
     def add_predictor(self) -> None:
         """Add --predictor_name."""

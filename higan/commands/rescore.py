@@ -30,7 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_model()
     add("boundary_list_path", type=Path, help="list of boundaries (see above)")
     parser.add_predictor()
-    parser.add_samples(2000, "-i", "to use, z unless it is called w.npy or holds w+ codes")
+    parser.add_samples(2000, "-i", "to use")
+    parser.add_space()
     add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
     add("--layerwise_rescoring", action="store_true", help="move each layer alone as well")
     add("--layer_swap", action="store_true", help="measure each layer's share of every score, without boundaries")
@@ -63,13 +64,13 @@ def main() -> None:
     from higan.devices import keep_freed_memory
     from higan.directions.lists import read_boundary_list
     from higan.generators import load_generator
+    from higan.generators.codes import Codes
     from higan.logs import open_log, progress
     from higan.predictors import load_predictor
     from higan.report import write_rescoring_page
     from higan.rescoring import files as rescoring_files
     from higan.rescoring.rescore import rescore
     from higan.runs.folders import output_folder
-    from higan.runs.run import check_codes, read_array
 
     keep_freed_memory()
     generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
@@ -78,16 +79,13 @@ def main() -> None:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
     entries = read_boundary_list(args.boundary_list_path, generator.num_layers)
     predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
-    codes, space = None, "z"
-    if args.latent_codes_path is not None:
-        codes = read_array(args.latent_codes_path)
-        space = space_of(args.latent_codes_path, codes.ndim)
-        check_codes(args.latent_codes_path, generator.code_shape(space), space)
+    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     boundaries = [entry.boundary for entry in entries]
     changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
     with output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
         log = open_log(folder, args.logfile_name)
         log.info("%s", shlex.join(sys.argv))
+        log.info("codes: %s", source.source)
         result = rescore(
             generator,
             predictor,
@@ -99,11 +97,11 @@ def main() -> None:
             layer_swap=args.layer_swap,
             seed=args.seed,
             batch_size=args.batch_size,
-            codes=codes,
-            space=space,
+            codes=None if source.path is None else source.rows(0, source.num),
+            space=source.space,
             progress=lambda batches: progress(iterable=batches, desc="rescoring", unit="batch"),
         )
-        result.provenance["command"] = shlex.join(sys.argv)
+        result.provenance |= {"command": shlex.join(sys.argv), "codes": source.source}
         rescoring_files.write_rescoring(result, folder)
         write_rescoring_page(folder / "rescore.html", result)
         for line in rescoring_files.log_lines(result):
@@ -113,13 +111,6 @@ def main() -> None:
             rescoring_files.write_layers(result, boundaries)
             for name, layers in zip(result.names, result.verified, strict=True):
                 log.info("%s: layers %s", name, ", ".join(map(str, layers)) or "none, no better than random directions")
-
-
-def space_of(path: Path, ndim: int) -> str:
-    """Return the latent space of the codes in a file."""
-    if ndim == 3:
-        return "wp"
-    return "w" if path.stem == "w" else "z"
 
 
 def run() -> None:

@@ -26,12 +26,7 @@ def parse_args() -> argparse.Namespace:
     folder = Path("manipulation_results")
     add("-o", "--output_dir", type=Path, default=folder, help="folder for everything written (default: %(default)s)")
     parser.add_samples(10, "-c")
-    add(
-        "--latent_space_type",
-        default="w",
-        choices=("z", "w", "wp"),
-        help="space of the codes of -c; codes are drawn in z (default: w)",
-    )
+    parser.add_space()
     parser.add_steps(5)
     add(
         "--manipulate_layers",
@@ -57,7 +52,7 @@ def main() -> None:
     from higan.editing.files import write_codes, write_edit, write_page
     from higan.editing.manipulation import Move, along_boundary, find_boundary
     from higan.generators import load_generator
-    from higan.generators.codes import draw_codes
+    from higan.generators.codes import Codes
     from higan.generators.layer_sets import format_layers
     from higan.generators.zoo import MODELS
     from higan.runs.folders import output_folder
@@ -67,8 +62,9 @@ def main() -> None:
     generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
     places = [place / generator.name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
     boundary = find_boundary(args.boundary_name, next((place for place in places if place.is_dir()), places[0]))
-    space = args.latent_space_type if args.latent_codes_path else "z"
-    codes = draw_codes(generator, space, args.num, args.seed, args.latent_codes_path)
+    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+    log.info("codes: %s", source.source)
+    codes = source.follow()
     layers, chosen = None, ""
     if boundary.space != "z":
         layers, chosen = choose_layers(boundary, generator.num_layers, args.manipulate_layers, "upper")
@@ -84,8 +80,7 @@ def main() -> None:
         write_edit(edited, folder, prefix)
         write_boundary(boundary, folder, f"{prefix}_boundary.npy")
         rows = synthesize_steps(generator, edited.codes, edited.space)
-        source = str(args.latent_codes_path or f"seed {args.seed}")
-        write_page(folder / f"{prefix}.html", rows, edited, generator, source)
+        write_page(folder / f"{prefix}.html", rows, edited, generator, source.source)
 
 
 def run() -> None:

@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     parser.add_model()
     parser.add_samples(1, "-i")
-    add("-s", "--latent_space_type", default="z", choices=("z", "w", "wp"), help="space of -i (default: z)")
+    parser.add_space("; without -i, codes are drawn in z and mapped up to this space", "-s")
     add("--truncation_psi", type=float, help="1 is no truncation (default: the model's)")
     add("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (default: the model's)")
     add("--noise", default="const", choices=("const", "none", "random"), help="noise of the layers (default: const)")
@@ -120,6 +120,7 @@ def main() -> None:
             run.join(ranks.rank)
             log = open_log(folder, args.logfile_name, quiet=ranks.rank > 0)
             log.info("%s", shlex.join(sys.argv))
+            log.info("codes: %s", synthesis.source.source)
             log.info(
                 "%d of %d samples are done; %s, batches of %d", run.num_done(), run.num, device, synthesis.batch_size
             )
@@ -142,14 +143,14 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
         "model_sha256": generator.sha256,
         "latent_codes_sha256": synthesis.codes_sha256,
         "latent_space_type": synthesis.space,
-        "seed": args.seed if synthesis.codes_path is None else None,
+        "seed": args.seed if args.latent_codes_path is None else None,
         "class_idx": args.class_idx,
         "generate_style": args.generate_style,
         "predictor_name": predictor and predictor.name,
         "predictor_sha256": predictor and predictor.sha256,
         "save_raw_synthesis": args.save_raw_synthesis,
         "image_format": args.image_format if args.save_raw_synthesis else None,
-        "save_wp": args.save_wp and synthesis.space != "wp",  # codes of wp are written anyway
+        "save_wp": synthesis.wp and synthesis.space != "wp",  # codes of wp are written anyway
         "batch_size": synthesis.batch_size,
         "device": generator.device.type,
         "precision": args.precision,
@@ -172,7 +173,8 @@ def write_page(args: argparse.Namespace, synthesis: Synthesis, folder: Path) -> 
         columns=columns,
         size=args.viz_size,
         total=synthesis.num,
-        details={key: str(value) for key, value in describe(args, synthesis).items() if value not in (None, "", False)},
+        details={"codes": synthesis.source.source}
+        | {key: str(value) for key, value in describe(args, synthesis).items() if value not in (None, "", False)},
     )
 
 

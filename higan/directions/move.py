@@ -124,7 +124,7 @@ def move_codes(
     Parameters
     ----------
     codes
-        By space, as `draw_codes` returns them.
+        By space, as `Codes.follow` returns them.
     layers
         Layers to move, in w+; None moves the code as a whole, in the boundary's own space.
     keep_pace

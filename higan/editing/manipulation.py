@@ -160,7 +160,7 @@ def along_boundaries(
 
 
 def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move) -> Edited:
-    """Move samples, given by space as `draw_codes` returns them, along one boundary; errors as `move_codes`."""
+    """Move samples, given by space as `Codes.follow` returns them, along one boundary; errors as `move_codes`."""
     boundary, layers = move.boundary, move.layers
     moved, space = move_codes(generator, codes, boundary, move.distances, layers, move.keep_pace)
     where = "as a whole" if layers is None else f"at {say_layers(layers)}"

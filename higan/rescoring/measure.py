@@ -14,6 +14,7 @@ from higan.directions.boundaries import Boundary
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.generator import NotFiniteError, State
+from higan.generators.layers import to_sphere
 from higan.predictors import Predictor
 from higan.rescoring.statistics import group_rows
 
@@ -32,6 +33,8 @@ def prepare_codes(
         space = "z"
     if not len(given) or not bool(torch.isfinite(given).all()):
         raise HiganError("codes are empty or not finite; expected finite numbers")
+    if codes is not None and space == "z":
+        given = to_sphere(given)
     prepared: dict[str, Tensor] = {}
     if "wp" in generator.spaces:
         blocks = given.split(1024)

@@ -29,7 +29,6 @@ from higan.files import (
     format_size,
     is_file,
     map_array,
-    read_rows,
     read_small,
     write_atomic,
 )
@@ -38,7 +37,6 @@ from higan.runs.folders import Lock, open_folder, remove_strays
 FORMAT = 1
 RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "arrays": dict, "versions": dict}
 RUN_FILE, BLOCK_FOLDER, IMAGE_FOLDER = "run.json", "blocks", "images"
-CHECK_ROWS = 4096
 BYTES_PER_PIXEL = {"jpg": 0.8, "png": 2.3, "webp": 0.6}  # upper estimates, from noisy pictures
 IMAGES_WAITING = 512
 FREE_RESERVE = 2**26
@@ -384,24 +382,6 @@ def earlier_batch_size(folder: str | Path) -> int:
     run = read_run(folder)
     size = run["settings"].get("batch_size") if run else 0
     return size if type(size) is int and size > 0 else 0
-
-
-def check_codes(path: str | Path, row: Sequence[int], space: str) -> int:
-    """Return how many codes lie in an .npy file; raise HiganError unless they are finite floats [N, *row]."""
-    codes = read_array(path)
-    if codes.dtype.kind != "f" or codes.shape[1:] != tuple(row) or codes.ndim != len(row) + 1 or not len(codes):
-        expected = ", ".join(map(str, ("N", *row)))
-        raise HiganError(
-            f"{path} holds {codes.dtype} {list(codes.shape)}; expected floats [{expected}], codes of space {space}"
-        )
-    for start in range(0, len(codes), CHECK_ROWS):
-        with np.errstate(over="ignore"):
-            rows = read_rows(path, start, start + CHECK_ROWS).astype(np.float32)
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-        if not finite.all():
-            row_of_it = start + int(np.argmin(finite))
-            raise HiganError(f"{path}: code {row_of_it} holds NaN or infinity; expected finite numbers")
-    return len(codes)
 
 
 def _differences(old: Any, new: Any, name: str) -> list[str]:

@@ -1,0 +1,114 @@
+"""Arrays as any tool writes them: .npy, plain or pickled, .npz, and PyTorch files; nothing in a file is run."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from higan.checkpoints.pickles.stored import StoredTensor
+from higan.checkpoints.pickles.unpickling import read_numpy_object, read_objects
+from higan.devices import require_memory
+from higan.errors import CheckpointError, HiganError
+from higan.files import HEADER_BYTES, is_file, open_file, read_header
+from higan.runs.run import read_array
+
+NPY_START, ZIP_START = b"\x93NUMPY", b"PK\3\4"
+KINDS = ".npy, .npz or PyTorch (.pt)"
+
+
+def read_arrays(path: str | Path) -> np.ndarray | dict[str, Any]:
+    """Return what a file of arrays holds: one array, or arrays (and other plain values) by name.
+
+    The kind of file is recognised by its content. A plain .npy is memory-mapped, other arrays are read into memory;
+    those of pickles and PyTorch files become float32.
+
+    Examples
+    --------
+    >>> read_arrays("projected_w.npz")["w"].shape
+    (1, 14, 512)
+
+    Raises
+    ------
+    HiganError
+        The file is missing, damaged, of another kind, or belongs to a run that is not finished.
+    """
+    path = Path(path)
+    if not is_file(path):
+        raise HiganError(f"there is no file {path}; expected {KINDS}")
+    try:
+        with open_file(path) as file:
+            start = file.read(len(NPY_START))
+        if start.startswith(NPY_START):
+            _, dtype, first = read_header(path)
+            return plain(read_numpy_object(path, first)) if dtype.hasobject else read_array(path)
+        if start.startswith(ZIP_START) and (members := npz_members(path)):
+            return read_npz(path, members)
+        return plain(read_objects(path))
+    except CheckpointError as error:
+        raise HiganError(f"{path} is truncated or not an array ({error}); expected {KINDS}") from None
+    except OSError as error:
+        raise HiganError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def npz_members(path: Path) -> list[zipfile.ZipInfo]:
+    """Return the arrays in an .npz, [] if it is another zip file; raise CheckpointError if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise CheckpointError(str(error)) from None
+    return members if all(member.filename.endswith(".npy") for member in members) else []
+
+
+def read_npz(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz by name; raise CheckpointError if one is damaged or holds Python objects."""
+    require_memory(sum(member.file_size for member in members), f"the arrays in {path}")
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    read = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
+                    shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
+                    data = file.read()
+                if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data):
+                    raise CheckpointError(f"its {name!r} is no plain array of {dtype} {list(shape)}")
+                arrays[name] = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
+        raise CheckpointError(str(error)) from None
+    return arrays
+
+
+def plain(content: Any) -> Any:
+    """Return what a pickle holds with its tensors as float32 arrays; raise CheckpointError if it holds none.
+
+    A list of tensors of one shape becomes one array.
+    """
+    found = load(content)
+    if isinstance(found, np.ndarray) or (isinstance(found, dict) and found):
+        return found
+    raise CheckpointError(f"it holds a {type(content).__name__} without arrays")
+
+
+def load(content: Any) -> Any:
+    """Return `content` with arrays in place of stored tensors, in dictionaries and lists too."""
+    if isinstance(content, StoredTensor):
+        return content.load().numpy()
+    if isinstance(content, Mapping):
+        return {key: load(value) for key, value in content.items() if isinstance(key, str)}
+    if isinstance(content, list | tuple) and content and all(isinstance(value, StoredTensor) for value in content):
+        arrays = [value.load().numpy() for value in content]
+        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
+    return content
