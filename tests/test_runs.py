@@ -19,7 +19,7 @@ from scripts import ROOT
 
 from higan import files
 from higan.errors import HiganError
-from higan.files import TEMPORARY, is_file, read_rows, write_atomic
+from higan.files import TEMPORARY, is_file, write_atomic
 from higan.logs import open_log
 from higan.runs import folders
 from higan.runs import run as runs
@@ -54,7 +54,7 @@ def test_arrays_are_plain_and_whole(tmp_path: Path) -> None:
     assert z.shape == (10, 3) and z[7].tolist() == [7, 7.5, -7]
     scores = np.load(tmp_path / "score.npy", mmap_mode="r")
     assert scores["cold light"].tolist() == [2.0 * row for row in range(10)]
-    assert read_rows(tmp_path / "z.npy", 8, 20).shape == (2, 3)
+    assert read_array(tmp_path / "z.npy")[8:20].shape == (2, 3)
     assert read_array(tmp_path / "z.npy").shape == (10, 3)
 
 

@@ -114,13 +114,13 @@ def shared() -> None:
     from higan.directions.move import manipulate
     from higan.editing.edits import synthesize_steps
     from higan.generators import Generator
-    from higan.generators.codes import draw_codes
+    from higan.generators.codes import Codes
     from higan.generators.stylegan import StyleGAN
 
     keep_freed_memory()
     torch.manual_seed(0)
     generator = Generator(StyleGAN(256, WIDTHS), "random")
-    codes = draw_codes(generator, num=1)["wp"]
+    codes = Codes(generator, num=1).follow()["wp"]
     moved = manipulate(codes, np.eye(1, 512, dtype=np.float32), np.linspace(-3, 3, STEPS), "12-13")
     calls: dict[str, Callable[[], object]] = {
         "one image": lambda: generator.synthesize(codes),
