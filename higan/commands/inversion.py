@@ -1,0 +1,82 @@
+"""Find the codes of pictures: optimise until the model draws what a picture shows, so that boundaries can edit it.
+
+  python -m higan.inversion stylegan2_rooms bedroom.jpg -o results/inversion
+  python manipulate.py stylegan2_rooms boundaries/stylegan2_rooms -c results/inversion/wp.npy
+
+Writes into the output folder wp.npy (z.npy of a model without layers), inversion.npy (psnr, code_percentile,
+image_percentile of each picture), loss.npy, per picture NAME_before.png, NAME_after.png and NAME_difference.png, a
+page, run.json and the log. Killed or stopped with Ctrl-C, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from higan.commands.options import ArgumentParser, require_file_names, require_range
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = ArgumentParser(__doc__, "python -m higan.inversion")
+    add = parser.add_argument
+    parser.add_model()
+    add("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
+    parser.add_output("MODEL_inversion")
+    add("--steps", type=int, default=500, help="steps of the optimisation (default: 500)")
+    add("--starts", type=int, default=3, help="codes to begin with, of which the best is kept (default: 3)")
+    add("--crop", default="center", help="center, stretch, or X,Y,W,H in pixels (default: center)")
+    words = "rooms, module:callable or none (default: the model's own predictor, if it has features)"
+    add("--features", metavar="NAME", help=f"network whose features are compared as well: {words}")
+    add("--seed", type=int, default=0, help="seed of the samples that pictures are compared with (default: 0)")
+    add("--batch_size", type=int, default=0, help="pictures at a time (default 0: as memory allows)")
+    add("--overwrite", action="store_true", help="remove the run that is in the output folder first")
+    add("--html_name", default="inversion.html", help="the page's file name (default: %(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    require_range(args, {"steps": 10, "starts": 1, "seed": 0, "batch_size": 0}, {"steps": 10**6, "starts": 100})
+    require_file_names(args, "html_name", "logfile_name")
+    from higan.logs import open_log
+
+    log = open_log()
+    log.info("loading %s", args.model_name)
+
+    from higan.devices import keep_freed_memory
+    from higan.editing.inversion_files import InversionRun
+    from higan.editing.pictures import find_pictures
+    from higan.generators import load_generator
+    from higan.predictors.features import load_features
+
+    keep_freed_memory()
+    paths = find_pictures(args.pictures)
+    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
+    features = load_features(args.features, generator.predictor, generator.device)
+    folder = args.output_dir or Path(f"{generator.name}_inversion")
+    task = InversionRun(
+        generator,
+        paths,
+        folder,
+        steps=args.steps,
+        starts=args.starts,
+        crop=args.crop,
+        features=features,
+        seed=args.seed,
+        batch_size=args.batch_size,
+    )
+    with task.run as run:
+        blocks = run.begin(args.overwrite)
+        log = open_log(folder, args.logfile_name)
+        log.info("%s", shlex.join(sys.argv))
+        log.info("%d of %d pictures are done", run.num_done(), run.num)
+        task.work(blocks)
+        run.complete()
+        for line in task.remarks():
+            log.info("%s", line)
+        page = task.write_views(args.html_name)
+        log.info("page: %s", page)
