@@ -128,6 +128,14 @@ def map_array(path: str | Path) -> np.memmap:
         return np.lib.format.open_memmap(path, mode="r", max_header_size=HEADER_BYTES)
 
 
+def read_rows(path: str | Path, start: int, stop: int) -> np.ndarray:
+    """Return a copy of rows `start` to `stop` of an .npy file; nothing else of it stays in memory.
+
+    Raises HiganError like `map_array`.
+    """
+    return np.array(map_array(path)[start:stop])
+
+
 def read_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype, int]:
     """Return shape, dtype and the place of the first value of an .npy file; raise HiganError if it is none."""
     with _header_checked(path), open_file(path) as file:

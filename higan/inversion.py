@@ -1,7 +1,7 @@
 """`python -m higan.inversion`: the codes of pictures of your own; the command is higan/commands/inversion.py."""
 
 from higan.commands.inversion import main
-from higan.errors import run_script
+from higan.commands.scripts import run_script
 
 if __name__ == "__main__":
     run_script(main)
