@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.checkpoints import Checkpoint, infer_settings, whole_lod
+from higan.checkpoints import Checkpoint
 from higan.checkpoints.formats import genforce, nvlabs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -126,12 +126,9 @@ def rule_checkpoint(family: str, tensors: dict[str, Tensor], settings: dict[str,
     """A case's network in the layout of the project, through the converters' functions alone."""
     if family == "stylegan2-ada":
         arguments = settings["mapping_kwargs"] | settings["synthesis_kwargs"]
-        state_dict, found = nvlabs.convert(dict(tensors), arguments)
-        return Checkpoint("nvlabs", "stylegan2", infer_settings("stylegan2", state_dict) | found, state_dict)
-    state_dict, found = genforce.convert(family, dict(tensors))
-    found = infer_settings(family, state_dict) | found
-    if "lod" in found:
-        found["lod"] = whole_lod(found["lod"], found["resolution"])
+        state_dict, found = nvlabs.convert_tensors(dict(tensors), arguments)
+        return Checkpoint("nvlabs", "stylegan2", found, state_dict)
+    state_dict, found = genforce.convert_tensors(family, dict(tensors))
     return Checkpoint("genforce", family, found, state_dict)
 
 

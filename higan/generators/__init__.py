@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from higan.checkpoints import Checkpoint, read_checkpoint
 from higan.devices import choose_device, choose_precision
 from higan.errors import CheckpointError
 from higan.files import digest
-from higan.generators.generator import Generator
+from higan.generators.generator import Generator, sample_sphere
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan import StyleGAN
-from higan.generators.stylegan2 import ARCHITECTURES, StyleGAN2
+from higan.generators.stylegan2 import StyleGAN2
 from higan.generators.zoo import find_weights
 
 __all__ = ["Generator", "build_network", "load_generator"]
 
 TRUNCATION = {"pggan": (1.0, 0), "stylegan": (0.7, 8), "stylegan2": (0.5, 18)}  # defaults of the paper's programs
 NETWORKS: dict[str, Any] = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
+AVERAGE_SAMPLES = 4096
 
 
 def load_generator(
@@ -87,25 +89,46 @@ def read_network(path: Path) -> tuple[Checkpoint, Any]:
 def build_network(checkpoint: Checkpoint) -> Any:
     """Return the network of a checkpoint with its weights, which are not copied.
 
+    The checkpoint's settings become those that the network was made with. A missing average of w is computed.
+
     Raises
     ------
     CheckpointError
-        A tensor is missing, one too many, or has a shape that does not fit the others.
+        The family is not known; a tensor is missing, one too many, or has a shape that does not fit the others.
     """
-    settings = checkpoint.settings
-    if settings.get("architecture", "skip") not in ARCHITECTURES:
-        supported = ", ".join(ARCHITECTURES)
-        raise CheckpointError(f"a StyleGAN2 of architecture {settings['architecture']!r}; supported: {supported}")
+    if checkpoint.family not in NETWORKS:
+        raise CheckpointError(f"a network of family {checkpoint.family[:40]!r}; supported: {', '.join(NETWORKS)}")
+    kind = NETWORKS[checkpoint.family]
+    found = {name: tuple(value.shape) for name, value in checkpoint.state_dict.items()}
     try:
+        checkpoint.settings |= kind.infer_settings(found)
         with torch.device("meta"):
-            network = NETWORKS[checkpoint.family](**settings)
+            network = kind(**checkpoint.settings)
+    except KeyError as error:
+        raise CheckpointError(f"a {checkpoint.family} without the tensor {error}") from None
     except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"the {checkpoint.family} does not fit together: {error}") from None
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in checkpoint.state_dict.items()}
+    if without_average := "w_avg" in expected and "w_avg" not in found:
+        checkpoint.state_dict["w_avg"], found["w_avg"] = torch.zeros(expected["w_avg"]), expected["w_avg"]
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             here, there = (f"shape {list(s[name])}" if name in s else "none" for s in (found, expected))
             raise CheckpointError(f"the {checkpoint.family} does not fit together: {name} is {here}, expected {there}")
     network.load_state_dict(checkpoint.state_dict, assign=True)
+    if without_average:
+        checkpoint.state_dict["w_avg"].copy_(average_w(network))
+        checkpoint.notes.append(f"the file has no average of w: computed from {AVERAGE_SAMPLES} samples of seed 0")
     return network
+
+
+@torch.no_grad()
+def average_w(network: Any) -> Tensor:
+    """Return the mean of w [w_dim] over samples of seed 0, which take the classes of a conditional network in turn.
+
+    The number of samples is that of the reference program (rosinality/stylegan2-pytorch, `truncation_mean`).
+    """
+    z = torch.from_numpy(sample_sphere(AVERAGE_SAMPLES, network.z_dim, seed=0, start=0))
+    classes = torch.arange(AVERAGE_SAMPLES) % max(1, network.label_dim)
+    labels = torch.nn.functional.one_hot(classes, network.label_dim).float() if network.label_dim else None
+    return network.map(z, labels).mean(dim=0)

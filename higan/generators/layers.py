@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -129,3 +132,47 @@ class RGB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight / math.sqrt(self.weight.shape[1])
         return F.conv2d(x, weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+Shapes = Mapping[str, tuple[int, ...]]  # of a state dict's tensors, by name
+
+
+def infer_blocks(shapes: Shapes, layers: int) -> dict[str, Any]:
+    """Return resolution and channels of a network whose block b holds `layers` 2b and 2b + 1 and doubles the size.
+
+    Parameters
+    ----------
+    layers
+        Number of layers in the first block, of resolution 4x4: 2, or 1 where it begins with a constant.
+
+    Raises
+    ------
+    ValueError
+        The layers are not those of a resolution from 8 to 1024, or the images are not of three channels.
+    KeyError
+        A tensor is missing.
+    """
+    found = [int(match[1]) for name in shapes if (match := re.fullmatch(r"layers\.(\d\d?)\.bias", name))]
+    blocks = (len(found) + 1) // 2
+    resolution = 2 ** (blocks + 1)
+    if sorted(found) != list(range(2 * blocks - 2 + layers)) or not 8 <= resolution <= 1024:
+        raise ValueError(f"it has layers {found[:40]}; expected those of a resolution from 8 to 1024")
+    if (count := shapes["outputs.0.bias"][0]) != 3:
+        raise ValueError(f"it makes {count}-channel images; expected 3: red, green, blue")
+    channels = {4 * 2**block: shapes[f"layers.{2 * block}.bias"][0] for block in range(blocks)}
+    return {"resolution": resolution, "channels": channels}
+
+
+def infer_mapping(shapes: Shapes) -> dict[str, Any]:
+    """Return widths and depth of a mapping network; raise KeyError if it lacks a tensor."""
+    hidden, inputs = shapes["mapping.dense.0.weight"]
+    depth = sum(re.fullmatch(r"mapping\.dense\.\d\d?\.bias", name) is not None for name in shapes)
+    w_dim = shapes[f"mapping.dense.{depth - 1}.bias"][0]
+    return {"z_dim": inputs, "w_dim": w_dim, "mapping_layers": depth, "mapping_dim": hidden}
+
+
+def whole_lod(lod: float, resolution: int) -> int:
+    """Return the number of blocks that a growing network leaves out; raise ValueError if it is still growing."""
+    if not float(lod).is_integer() or not 0 <= lod <= math.log2(resolution) - 2:
+        raise ValueError(f"it is in the middle of growing (lod {lod}); expected a whole number, 0 at the end")
+    return int(lod)

@@ -6,7 +6,8 @@ how codes are truncated are its own; nobody else asks which family a network is 
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +49,13 @@ class Network(Protocol):
 
     @property
     def largest_activation(self) -> int: ...
+
+    @staticmethod
+    def infer_settings(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """Return the constructor's arguments that the shapes of a state dict tell, by its tensors' names.
+
+        Raises KeyError if a tensor is missing, ValueError if the shapes are none of the family's.
+        """
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Lay the weights out once for inference in `dtype`; call again after they change."""

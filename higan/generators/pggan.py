@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from higan.generators.layers import RGB, SLOPE, conv_kernel, convolve, pixel_norm, random_weight
+from higan.generators.layers import (
+    RGB,
+    SLOPE,
+    Shapes,
+    conv_kernel,
+    convolve,
+    infer_blocks,
+    pixel_norm,
+    random_weight,
+    whole_lod,
+)
 
 
 class PGGAN(nn.Module):
@@ -32,6 +42,8 @@ class PGGAN(nn.Module):
     ------
     KeyError
         `channels` lacks a resolution.
+    ValueError
+        `lod` is no whole number of blocks.
     """
 
     family = "pggan"
@@ -44,10 +56,10 @@ class PGGAN(nn.Module):
         channels: dict[int, int],
         z_dim: int = 512,
         fused: tuple[int, ...] = (),
-        lod: int = 0,
+        lod: float = 0,
     ) -> None:
         super().__init__()
-        self.resolution, self.z_dim, self.lod = resolution, z_dim, lod
+        self.resolution, self.z_dim, self.lod = resolution, z_dim, whole_lod(lod, resolution)
         self.dtype = torch.float32
         self.largest_activation = max(count * size**2 for size, count in channels.items())
 
@@ -60,6 +72,11 @@ class PGGAN(nn.Module):
             self.layers.append(Layer(after, after, 3))
             self.outputs.append(RGB(after))
             size *= 2
+
+    @staticmethod
+    def infer_settings(shapes: Shapes) -> dict[str, Any]:
+        """Return the constructor's arguments that the shapes of a state dict tell; errors as `infer_blocks`."""
+        return infer_blocks(shapes, 2) | {"z_dim": shapes["layers.0.weight"][1]}
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""

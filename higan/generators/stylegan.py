@@ -17,11 +17,15 @@ from higan.generators.layers import (
     RGB,
     SLOPE,
     EqualizedLinear,
+    Shapes,
     conv_kernel,
     convolve,
     fir_kernel,
+    infer_blocks,
+    infer_mapping,
     pixel_norm,
     random_weight,
+    whole_lod,
 )
 
 EXACT_SIZE = 16  # up to here activations stay in float32: little arithmetic, whose rounding reaches every later layer
@@ -55,6 +59,8 @@ class StyleGAN(nn.Module):
     ------
     KeyError
         `channels` lacks a resolution.
+    ValueError
+        `lod` is no whole number of blocks.
     """
 
     family = "stylegan"
@@ -70,11 +76,11 @@ class StyleGAN(nn.Module):
         mapping_layers: int = 8,
         mapping_dim: int | None = None,
         fused: tuple[int, ...] = (),
-        lod: int = 0,
+        lod: float = 0,
     ) -> None:
         super().__init__()
         blocks = int(math.log2(resolution)) - 1
-        self.resolution, self.z_dim, self.w_dim, self.lod = resolution, z_dim, w_dim, lod
+        self.resolution, self.z_dim, self.w_dim, self.lod = resolution, z_dim, w_dim, whole_lod(lod, resolution)
         self.num_layers = 2 * blocks
         self.last_layer = 2 * (blocks - lod) - 1
         self.largest_activation = max(count * size**2 for size, count in channels.items())
@@ -91,6 +97,11 @@ class StyleGAN(nn.Module):
             self.layers.append(Layer(before if block else 0, after, size, w_dim, up))
             self.layers.append(Layer(after, after, size, w_dim))
             self.outputs.append(RGB(after))
+
+    @staticmethod
+    def infer_settings(shapes: Shapes) -> dict[str, Any]:
+        """Return the constructor's arguments that the shapes of a state dict tell; errors as `infer_blocks`."""
+        return infer_blocks(shapes, 2) | infer_mapping(shapes)
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""

@@ -13,7 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from higan.generators.layers import EPSILON, SLOPE, EqualizedLinear, fir_kernel, pixel_norm, random_weight, upsample_fir
+from higan.generators.layers import (
+    EPSILON,
+    SLOPE,
+    EqualizedLinear,
+    Shapes,
+    fir_kernel,
+    infer_blocks,
+    infer_mapping,
+    pixel_norm,
+    random_weight,
+    upsample_fir,
+)
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 GAIN = math.sqrt(2)  # of the activation
@@ -49,6 +60,8 @@ class StyleGAN2(nn.Module):
     ------
     KeyError
         `channels` lacks a resolution.
+    ValueError
+        There is no such architecture.
     """
 
     family = "stylegan2"
@@ -69,6 +82,8 @@ class StyleGAN2(nn.Module):
         mapping_multiplier: float = 0.01,
     ) -> None:
         super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"its architecture is {str(architecture)[:40]!r}; supported: {', '.join(ARCHITECTURES)}")
         blocks = int(math.log2(resolution)) - 1
         self.resolution, self.z_dim, self.w_dim, self.label_dim = resolution, z_dim, w_dim, label_dim
         self.architecture = architecture
@@ -92,6 +107,15 @@ class StyleGAN2(nn.Module):
                 self.skips.append(Skip(before, after))
         for block in range(blocks) if architecture == "skip" else [blocks - 1]:
             self.outputs.append(ToRGB(w_dim, channels[4 * 2**block], clamp))
+
+    @staticmethod
+    def infer_settings(shapes: Shapes) -> dict[str, Any]:
+        """Return the constructor's arguments that the shapes of a state dict tell; errors as `infer_blocks`."""
+        settings = infer_blocks(shapes, 1) | infer_mapping(shapes)
+        if "mapping.embed.weight" in shapes:
+            width, classes = shapes["mapping.embed.weight"]
+            settings |= {"label_dim": classes, "embed_dim": width, "z_dim": settings["z_dim"] - width}
+        return settings
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""

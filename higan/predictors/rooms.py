@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from higan.checkpoints import load
+from higan.checkpoints.networks import load
 from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError
 from higan.files import digest, write_atomic

@@ -54,6 +54,9 @@ GADGETS = [
 ]
 
 
+PARTS = ("layer", "output")  # of PGGAN's networks
+
+
 def call(module: str, name: str, argument: str, protocol: int = 4) -> bytes:
     """A pickle that calls module.name(argument)."""
     text = argument.encode()
@@ -159,7 +162,7 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     yield "text of an exabyte", b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"."
     yield "bytearray of an exabyte", b"\x80\x05\x96" + struct.pack("<Q", 2**60) + b"."
     yield "deeply nested tuples", b"\x80\x02)" + b"\x85" * 190_000 + b"."
-    yield "endless operations", b"\x80\x02" + b"]" * 300_000 + b"."
+    yield "endless operations", b"\x80\x02" + b"]" * 500_100 + b"."
     yield "unhashable key", b"\x80\x04}]K\x01s."
     yield "nested tuple as a key", b"\x80\x04})" + b"\x85" * 100_000 + b"K\x01s."
     yield "recursive list", b"\x80\x04]\x94h\x00a."
@@ -172,7 +175,8 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     array = b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00O8\x85RC\x08aaaaaaaa\x86R."
     yield "array of objects", array
     row = torch.zeros(4096)
-    yield "tensors that overlap", saved({f"layers.{i}": row.as_strided((64, 64), (1, 1)) for i in range(9)})
+    overlapping = {f"{part}{i}.conv.weight": row.as_strided((64, 64), (1, 1)) for i in range(5) for part in PARTS}
+    yield "tensors that overlap", saved(overlapping)
     huge = pickle.dumps(0)
     yield "a number", huge
 
@@ -191,7 +195,7 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     yield "object checkpoint", stored(Exception("a module"))
     yield "list", saved([torch.zeros(3)])
     yield "empty dictionary", saved({})
-    yield "training checkpoint", saved({"step": 3, "generator": state_dict})
+    yield "training checkpoint of a discriminator", saved({"step": 3, "discriminator": state_dict})
     yield "discriminator", saved({"input0.conv.weight": torch.zeros(3, 3, 1, 1), "layer0.conv.bias": torch.zeros(3)})
     yield "classifier", saved({"conv1.weight": torch.zeros(4, 3, 7, 7), "fc.bias": torch.zeros(10)})
     yield "StyleGAN3", saved({"synthesis.input.freqs": torch.zeros(4, 2), "mapping.w_avg": torch.zeros(4)})

@@ -17,16 +17,10 @@ import pytest
 import torch
 from golden_cases import GOLDEN, case_checkpoint, digest, read_case, rule_checkpoint, rule_tensors
 
-from higan.checkpoints import (
-    Checkpoint,
-    genforce,
-    infer_settings,
-    nvlabs,
-    read_checkpoint,
-    tensorflow,
-    unpickling,
-    write_checkpoint,
-)
+from higan.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from higan.checkpoints.formats import genforce, nvlabs, tensorflow
+from higan.checkpoints.networks import find_networks
+from higan.checkpoints.pickles import unpickling
 from higan.errors import CheckpointError
 from higan.generators import build_network
 
@@ -76,20 +70,23 @@ def test_file_tensors_have_the_stored_digest(name: str) -> None:
 
 def test_nvlabs_tensors_have_the_stored_digest() -> None:
     content = unpickling.read_objects(GOLDEN / "sg2ada_synthetic.pkl")
-    stored, arguments = nvlabs.collect(content["G_ema"])
+    network = find_networks(content, 10**9)[0]
+    assert network.path == ("G_ema",)
     description, _ = read_case("sg2ada_synthetic")
-    assert digest({name: value.load() for name, value in stored.items()}) == description["state_dict_sha256"]
-    assert arguments["conv_clamp"] == 256
-    assert arguments["num_layers"] == 4
+    assert digest(network.load()) == description["state_dict_sha256"]
+    assert network.arguments["synthesis_kwargs"]["conv_clamp"] == 256
+    assert network.arguments["mapping_kwargs"]["num_layers"] == 4
+    assert network.attributes["synthesis.b16.conv1.conv_clamp"] == 256
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_own_format_keeps_everything(name: str, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(GOLDEN / name)
+    build_network(checkpoint)
     path = tmp_path / "own.pth"
     write_checkpoint(path, checkpoint.family, checkpoint.state_dict, checkpoint.settings)
     found = read_checkpoint(path)
-    assert found.format == "higan"
+    assert found.format == "native"
     assert same(found, checkpoint)
     content = torch.load(path, weights_only=True)
     assert (content["format"], content["version"], content["family"]) == ("higan", 1, checkpoint.family)
@@ -121,14 +118,13 @@ def test_256_networks_have_the_reference_keys(name: str) -> None:
     entry = json.loads((GOLDEN / "keys_256.json").read_text())[name]
     zero = torch.zeros([])
     tensors = {key: zero.expand(shape) for key, shape, _ in entry["state_dict"] if not key.endswith(genforce.FIXED)}
-    assert genforce.recognise(set(tensors)) == entry["family"]
-    state_dict, settings = genforce.convert(entry["family"], tensors)
-    settings = infer_settings(entry["family"], state_dict) | settings
-    assert settings["resolution"] == 256
+    assert genforce.family_of(tensors) == entry["family"]
+    state_dict, settings = genforce.convert_tensors(entry["family"], tensors)
     fused = {"pggan_fused": (8, 16, 32, 64, 128, 256), "stylegan_auto": (128, 256)}
     assert settings.get("fused", ()) == fused.get(name, ())
-    settings.pop("lod", None)
-    build_network(Checkpoint("genforce", entry["family"], settings, state_dict))
+    checkpoint = Checkpoint("genforce", entry["family"], settings, state_dict)
+    build_network(checkpoint)
+    assert checkpoint.settings["resolution"] == 256
 
 
 def repickled(name: str, protocol: int, tmp_path: Path) -> Path:
@@ -160,7 +156,7 @@ def test_fused_tensorflow_pggan() -> None:
     description, _ = read_case("pggan_r32_fused")
     rows = [[key, [min(size, 6) for size in shape], dtype] for key, shape, dtype in description["state_dict"]]
     tensors = rule_tensors(rows, 0)
-    expected, settings = genforce.convert("pggan", dict(tensors))
+    expected, settings = genforce.convert_tensors("pggan", dict(tensors))
     assert settings["fused"] == (8, 16, 32)
     variables = {
         "lod": torch.zeros([]),
@@ -170,7 +166,7 @@ def test_fused_tensorflow_pggan() -> None:
         "8x8/Conv1/bias": tensors["layer3.wscale.bias"],
         "32x32/Conv0_up/weight": tensors["layer6.weight"].transpose(2, 3),
     }
-    found, settings = tensorflow.convert("pggan", {k: v.contiguous() for k, v in variables.items()}, {})
+    found, settings = tensorflow.convert_tensors("pggan", {k: v.contiguous() for k, v in variables.items()}, {})
     assert settings["fused"] == (8, 32)
     assert all(torch.equal(expected[name], value) for name, value in found.items())
 
@@ -178,14 +174,14 @@ def test_fused_tensorflow_pggan() -> None:
 @pytest.mark.parametrize(("choice", "sizes"), [("auto", (128,)), (True, (8, 16, 128)), (False, None)])
 def test_fused_tensorflow_stylegan(choice: object, sizes: object) -> None:
     variables = {f"{size}x{size}/Conv1/bias": torch.zeros(3) for size in (8, 16, 128)}
-    _, settings = tensorflow.convert("stylegan", variables, {"fused_scale": choice})
+    _, settings = tensorflow.convert_tensors("stylegan", variables, {"fused_scale": choice})
     assert settings.get("fused") == sizes
 
 
 @pytest.mark.parametrize(("name", "value"), [("label_size", 10), ("blur_filter", [1]), ("nonlinearity", "relu")])
 def test_unsupported_tensorflow_arguments(name: str, value: object) -> None:
     with pytest.raises(CheckpointError, match=name):
-        tensorflow.convert("stylegan", {"4x4/Conv/bias": torch.zeros(3)}, {name: value})
+        tensorflow.convert_tensors("stylegan", {"4x4/Conv/bias": torch.zeros(3)}, {name: value})
 
 
 def test_nvlabs_without_noise_and_with_labels() -> None:
@@ -196,15 +192,15 @@ def test_nvlabs_without_noise_and_with_labels() -> None:
     tensors["mapping.fc0.weight"] = torch.ones(28, 48)
     arguments = {"mapping_kwargs": {"lr_multiplier": 0.1}, "synthesis_kwargs": {}}
     checkpoint = rule_checkpoint("stylegan2-ada", tensors, arguments)
+    network = build_network(checkpoint)
     assert checkpoint.settings["label_dim"] == 7
     assert checkpoint.settings["z_dim"] == 20
     assert checkpoint.settings["mapping_multiplier"] == 0.1
-    network = build_network(checkpoint)
     assert all(layer.noise_strength == 0 for layer in network.layers)
     w = network.map(torch.randn(2, 20), torch.eye(7)[:2])
     assert w.shape == (2, 28)
     with pytest.raises(CheckpointError, match="activation"):
-        nvlabs.convert({}, {"activation": "relu"})
+        nvlabs.convert_tensors({}, {"activation": "relu"})
 
 
 def test_numpy_arrays_of_every_order(tmp_path: Path) -> None:
@@ -252,7 +248,9 @@ def test_command_line(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for word in ("tensorflow", "stylegan", "35,081 values", "mapping_layers"):
         assert word in result.stdout
-    assert same(read_checkpoint(out), read_checkpoint(GOLDEN / "tf_stylegan_tiny16.pkl"))
+    written, original = read_checkpoint(out), read_checkpoint(GOLDEN / "tf_stylegan_tiny16.pkl")
+    build_network(original)
+    assert same(written, original)
 
 
 LOADING = """
@@ -289,7 +287,7 @@ def test_loading_is_quick_and_lean(kind: str, name: str, tmp_path: Path) -> None
     tensors |= {key: torch.zeros([]) for key in ("lod", "synthesis.lod") if key in tensors}
     path = tmp_path / "large.pth"
     if kind == "own":
-        state_dict, settings = genforce.convert(entry["family"], tensors)
+        state_dict, settings = genforce.convert_tensors(entry["family"], tensors)
         write_checkpoint(path, entry["family"], state_dict, settings)
     else:
         torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")

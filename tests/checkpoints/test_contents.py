@@ -16,7 +16,7 @@ from bad_files import network_pickle, saved
 from golden_cases import GOLDEN, case_checkpoint, read_case, rule_tensors
 
 from higan.checkpoints import read_checkpoint, write_checkpoint
-from higan.checkpoints.formats import tensorflow
+from higan.checkpoints.networks import find_networks
 from higan.checkpoints.pickles import unpickling
 from higan.errors import CheckpointError
 from higan.generators import build_network
@@ -56,8 +56,7 @@ def tensorflow_pickle(network: dict[str, Any]) -> bytes:
 def variables() -> dict[str, np.ndarray]:
     """The variables in the stored TensorFlow file of a StyleGAN2."""
     _, _, network = unpickling.read_objects(GOLDEN / "tf_stylegan2_tiny16.pkl")
-    stored, _ = tensorflow.collect(network)
-    return {name: value.load().numpy() for name, value in stored.items()}
+    return {name: value.numpy() for name, value in find_networks(network, 10**9)[0].load().items()}
 
 
 def with_variables(changes: dict[str, np.ndarray], **more: Any) -> bytes:
@@ -70,16 +69,16 @@ def discriminator() -> bytes:
 
 REFUSED = {
     "an empty tensor": (saved(OWN | {"state_dict": STATE | {"w_avg": torch.zeros(0)}}), r"w_avg is empty.*\[0\]"),
-    "a discriminator": (discriminator(), "network of class Discriminator; expected a generator"),
-    "no state dict": (saved(OWN | {"state_dict": None}), "lacks its state_dict or settings"),
+    "a discriminator": (discriminator(), "an object of class Discriminator; expected the weights of a generator"),
+    "no state dict": (saved(OWN | {"state_dict": None}), r"state_dict \(an object of type NoneType\)"),
     "a setting below zero": (saved(OWN | {"settings": {"clamp": -1.0}}), r"clamp is -1\.0; expected a number from 0"),
     "a tensor for a setting": (saved(OWN | {"settings": {"lod": torch.zeros(2)}}), r"lod is a tensor of shape \[2\]"),
     "a setting of another family": (saved(OWN | {"settings": {"lod": 0}}), "does not fit together: .*lod"),
-    "no average": (saved(OWN | {"state_dict": less("w_avg")}), "a stylegan2 without the tensor 'w_avg'"),
-    "a dictionary of dictionaries": (saved({"a": {}, "b": 3}), r"a \(a dictionary of 0 entries\), b \(int\)"),
+    "no first bias": (saved(OWN | {"state_dict": less("outputs.0.bias")}), "without the tensor .outputs.0.b"),
+    "a dictionary of dictionaries": (saved({"a": {}, "b": 3}), r"a \(a dictionary of 0 entries\), b .*int"),
     "a network by another name": (
         b"\x80\x04}\x8c\x03net" + network_pickle(b"}")[2:-1] + b"s.",
-        r"a dictionary of net \(a network of class Generator\)",
+        r"a dictionary of net \(an object of class Generator\)",
     ),
     "parameters in a list": (network_pickle(b"}\x8c\x0b_parameters]Nas"), "_parameters is no dictionary"),
     "an unknown tensor of NVlabs'": (saved(NVLABS | {"synthesis.b4.extra": torch.zeros(3)}), "'synthesis.b4.extra'"),

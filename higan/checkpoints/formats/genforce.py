@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Tensors, architecture
+from higan.checkpoints.formats.layout import Converted, Tensors, architecture, whole
+from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
 FIXED = ("blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")  # defined by the architecture
@@ -51,16 +53,27 @@ RULES = {
 }
 
 
-def recognise(names: set[str]) -> str:
+def recognise(network: StoredNetwork) -> bool:
+    """Whether the tensors have this program's names."""
+    return bool(family_of(network.tensors))
+
+
+def convert(network: StoredNetwork) -> Converted:
+    """Return family, state dict and settings; raise CheckpointError if the tensors are not the family's."""
+    family = family_of(network.tensors)
+    return family, *convert_tensors(family, network.load())
+
+
+def family_of(names: Container[str]) -> str:
     """Return the family whose state dict has such names, "" if none."""
-    if {"layer0.conv.weight", "output0.conv.weight"} <= names:
+    if "layer0.conv.weight" in names and "output0.conv.weight" in names:
         return "pggan"
     if "synthesis.early_layer.const" in names:
         return "stylegan2"
     return "stylegan" if "synthesis.layer0.epilogue.bias" in names else ""
 
 
-def convert(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
+def convert_tensors(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     """Return the state dict in the network's layout, and the settings that its names and values tell.
 
     Parameters
@@ -79,7 +92,7 @@ def convert(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     for name in list(tensors):
         tensor = tensors.pop(name)
         if name in ("lod", "synthesis.lod"):
-            settings["lod"] = tensor.item()
+            settings["lod"] = whole(tensor.item())
         elif not name.endswith(FIXED):
             target, rule = rename(family, name)
             if rule == "fused":

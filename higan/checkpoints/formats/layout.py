@@ -11,6 +11,7 @@ from torch import Tensor
 from higan.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
+Converted = tuple[str, Tensors, dict[str, Any]]  # family, state dict in the network's layout, settings
 
 
 def require_arguments(network: str, arguments: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> None:
@@ -29,3 +30,8 @@ def architecture(state_dict: Tensors) -> str:
     for name in outputs:
         state_dict[re.sub(r"^outputs\.\d+", "outputs.0", name)] = state_dict.pop(name)
     return "resnet" if any(name.startswith("skips.") for name in state_dict) else "orig"
+
+
+def whole(number: float) -> float:
+    """Return a whole number as an int, any other as it is."""
+    return int(number) if float(number).is_integer() else number

@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Tensors, architecture, require_arguments
-from higan.checkpoints.pickles.stored import Record, StoredTensor
+from higan.checkpoints.formats.layout import Converted, Tensors, architecture, require_arguments
+from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
-
-MAX_DEPTH = 16
-MAX_MODULES = 10_000
 
 # constructor arguments that change the function; a network in which one has another value is refused
 REQUIRED: dict[str, tuple[Any, ...]] = {
@@ -42,47 +39,27 @@ RULES = [
 ]
 
 
-def collect(network: Record) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    """Return the tensors of a network object by their names in its state dict, and its constructor arguments."""
-    tensors: dict[str, StoredTensor] = {}
-    visited = 0
-
-    def visit(module: Any, prefix: str, depth: int) -> None:
-        nonlocal visited
-        visited += 1
-        if not isinstance(module, Record) or depth > MAX_DEPTH or visited > MAX_MODULES:
-            raise CheckpointError("a network whose modules are nested in a way that no program writes")
-        for group in ("_parameters", "_buffers"):
-            for name, tensor in fields(module, group).items():
-                if isinstance(tensor, StoredTensor):
-                    tensors[f"{prefix}{name}"] = tensor
-        for name, child in fields(module, "_modules").items():
-            if child is not None:
-                visit(child, f"{prefix}{name}.", depth + 1)
-
-    visit(network, "", 0)
-    arguments = dict(fields(network, "_init_kwargs"))
-    for group in ("mapping_kwargs", "synthesis_kwargs"):
-        arguments |= fields(Record("", arguments), group)
-    return tensors, arguments
-
-
-def fields(module: Record, name: str) -> dict[str, Any]:
-    """Return the dictionary `name` of a module, {} if it has none; raise CheckpointError if it is something else."""
-    values = module.state.get(name) or {}
-    if type(values) is not dict:
-        raise CheckpointError(f"a network whose {name} is no dictionary")
-    return values
-
-
-def recognise(names: set[str]) -> bool:
+def recognise(network: StoredNetwork) -> bool:
     """Whether a generator of StyleGAN2's has such names; raise CheckpointError for one of StyleGAN3's."""
-    if any(name.startswith("synthesis.input.") for name in names):
+    if any(name.startswith("synthesis.input.") for name in network.tensors):
         raise CheckpointError("a StyleGAN3 generator; supported: PGGAN, StyleGAN, StyleGAN2")
-    return "synthesis.b4.const" in names
+    return "synthesis.b4.const" in network.tensors
 
 
-def convert(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
+def convert(network: StoredNetwork) -> Converted:
+    """Return family, state dict and settings; raise CheckpointError if tensors or arguments are not the family's."""
+    arguments = dict(network.arguments)
+    for part in ("mapping_kwargs", "synthesis_kwargs"):
+        arguments |= arguments.get(part, {})
+    clamps = {value for name, value in network.attributes.items() if name.endswith(".conv_clamp")}
+    if len(clamps) > 1:
+        raise CheckpointError(f"a StyleGAN2 whose layers have several values of conv_clamp: {sorted(map(str, clamps))}")
+    if clamps:  # a default of the constructor is not among the arguments (stylegan3: 256), but each layer has it
+        arguments["conv_clamp"] = clamps.pop()
+    return "stylegan2", *convert_tensors(network.load(), arguments)
+
+
+def convert_tensors(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
     """Return the state dict in the network's layout, and the settings that names, values and arguments tell.
 
     Parameters

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 from typing import Any
 
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Tensors, architecture, require_arguments
-from higan.checkpoints.pickles.stored import Record, StoredTensor
+from higan.checkpoints.formats.layout import Converted, Tensors, architecture, require_arguments, whole
+from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
 # static arguments that change the function; a network in which one has another value is refused
@@ -76,33 +77,18 @@ SIZE = r"(?P<size>4|8|16|32|64|128|256|512|1024)x(?P=size)"
 LAYER = SIZE + r"/(?P<conv>Const|Conv|Conv0|Conv0_up|Conv1)"
 
 
-def collect(network: Record) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    """Return variables and static arguments of a network, those of its components included.
-
-    Raises
-    ------
-    CheckpointError
-        The object has no variables, or is in the form that preceded TensorFlow.
-    """
-    if "param_values" in network.state:
-        raise CheckpointError("a PGGAN of the Theano program; expected the TensorFlow program's file of it")
-    components = network.state.get("components", {})
-    variables: dict[str, StoredTensor] = {}
-    arguments: dict[str, Any] = {}
-    for part in [*(components.values() if isinstance(components, dict) else []), network]:
-        if not isinstance(part, Record) or not isinstance(part.state.get("variables"), list):
-            raise CheckpointError("a TensorFlow network without its list of variables")
-        for pair in part.state["variables"]:
-            if type(pair) not in (tuple, list) or len(pair) != 2 or type(pair[0]) is not str:
-                raise CheckpointError("a TensorFlow network whose list of variables is damaged")
-            if isinstance(pair[1], StoredTensor):
-                variables[pair[0]] = pair[1]
-        if isinstance(part.state.get("static_kwargs"), dict):
-            arguments |= part.state["static_kwargs"]
-    return variables, arguments
+def recognise(network: StoredNetwork) -> bool:
+    """Whether the variables have these programs' names."""
+    return bool(family_of(network.tensors))
 
 
-def recognise(names: set[str]) -> str:
+def convert(network: StoredNetwork) -> Converted:
+    """Return family, state dict and settings; raise CheckpointError if variables or arguments are not the family's."""
+    family = family_of(network.tensors)
+    return family, *convert_tensors(family, network.load(), network.arguments)
+
+
+def family_of(names: Container[str]) -> str:
     """Return the family whose variables have such names, "" if none."""
     if "4x4/Dense/weight" in names and "ToRGB_lod0/weight" in names:
         return "pggan"
@@ -111,7 +97,7 @@ def recognise(names: set[str]) -> str:
     return "stylegan2" if "4x4/Conv/mod_weight" in names else ""
 
 
-def convert(family: str, tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
+def convert_tensors(family: str, tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
     """Return the state dict in the network's layout, and the settings that names, values and arguments tell.
 
     Parameters
@@ -136,7 +122,7 @@ def convert(family: str, tensors: Tensors, arguments: dict[str, Any]) -> tuple[T
         tensor = tensors.pop(name)
         if name == "lod":
             if family != "stylegan2":  # whose graph does not use it
-                settings["lod"] = tensor.item()
+                settings["lod"] = whole(tensor.item())
             continue
         target, rule, parts = rename(family, name, blocks)
         if family == "pggan" and parts.get("conv") == "Conv0_up" and rule == "conv":
@@ -148,6 +134,8 @@ def convert(family: str, tensors: Tensors, arguments: dict[str, Any]) -> tuple[T
         fused = [size for size in set(sizes) if size > 4 and (size >= 128 if choice == "auto" else choice)]
     if family == "stylegan2":
         settings["architecture"] = arguments.get("architecture", architecture(state_dict))
+        if (clamp := arguments.get("conv_clamp")) is not None:  # of stylegan2-ada
+            settings["clamp"] = clamp
     elif fused:
         settings["fused"] = tuple(sorted(fused))
     return state_dict, settings

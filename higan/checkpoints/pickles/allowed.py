@@ -1,4 +1,4 @@
-"""The names that a weight file may ask for, and what each of them stands for; every other name is refused."""
+"""The names that have a meaning in a weight file, and what each of them stands for; every other name stays a name."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from higan.checkpoints.pickles.interpreter import CLASSES, Marker, Table, Unpickler
-from higan.checkpoints.pickles.stored import DTYPES, Damaged, Dtype, Record, Storage, StoredTensor, array, dimensions
-from higan.checkpoints.pickles.torch_files import STORAGES, STREAM_START, read_torch_stream
-from higan.errors import CheckpointError
+from higan.checkpoints.pickles.interpreter import DICTIONARIES, Marker, Unpickler, is_key
+from higan.checkpoints.pickles.stored import Damaged, Dtype, Record, Storage, StoredTensor, array, dimensions
+from higan.checkpoints.pickles.torch_files import STREAM_START, read_torch_stream
 
 # Each function's first argument is the Unpickler that meets the name; the others come from the file.
 
 
-def dictionary(_: Unpickler, items: Any = ()) -> dict[Any, Any]:
+def dictionary(unpickler: Unpickler, items: Any = ()) -> dict[Any, Any]:
     """A dictionary of pairs."""
     pairs = list(items)
-    if not all(type(pair) in (list, tuple) and len(pair) == 2 and type(pair[0]) in (str, int) for pair in pairs):
+    unpickler.limits.opcode(len(pairs))
+    if not all(type(pair) in (list, tuple) and len(pair) == 2 and is_key(pair[0]) for pair in pairs):
         raise Damaged("a dictionary is made of something else than pairs whose keys are texts or numbers")
     return dict(pairs)
 
 
-def make_set(_: Unpickler, items: Any = ()) -> set[Any]:
+def make_set(unpickler: Unpickler, items: Any = ()) -> set[Any]:
     """A set of texts and numbers."""
     values = list(items)
-    if not all(type(value) in (str, int) for value in values):
+    unpickler.limits.opcode(len(values))
+    if not all(map(is_key, values)):
         raise Damaged("a set is made of something else than texts and numbers")
     return set(values)
 
@@ -43,24 +44,19 @@ def no_bytes(_: Unpickler) -> memoryview:
     return memoryview(b"")
 
 
-def reconstruct_object(_: Unpickler, kind: Marker, base: Any, state: Any) -> Record:
+def reconstruct_object(_: Unpickler, kind: Marker, base: Any, state: Any) -> Record | dict[Any, Any]:
     """An object as protocols 0 and 1 write it."""
-    if not isinstance(kind, Marker) or kind.name not in CLASSES or state is not None:
+    if not isinstance(kind, Marker):
         raise Damaged("an object is made of something that is no class")
-    return Record(kind.name)
+    if kind.name in DICTIONARIES:
+        return state if type(state) is dict else {}
+    return Record(kind.name, entries=state if type(state) is dict else {})
 
 
 def numpy_dtype(_: Unpickler, code: str, *__: Any) -> Dtype:
-    """The type of an array of numbers."""
+    """The type of an array."""
     code = code.lstrip("<|=") if type(code) is str else ""
-    if code not in DTYPES or code == "bf16":
-        raise CheckpointError(f"an array of type {code[:20]!r}; expected plain numbers")
-    return Dtype(code)
-
-
-def numpy_object_dtype(unpickler: Unpickler, code: str, *rest: Any) -> Dtype:
-    """The type of an array of numbers, or of one of objects."""
-    return Dtype("O") if code in ("O", "O8", "|O") else numpy_dtype(unpickler, code, *rest)
+    return Dtype("" if code == "bf16" else code)  # which is none of numpy's
 
 
 def empty_array(_: Unpickler, *__: Any) -> StoredTensor:
@@ -78,8 +74,12 @@ def numpy_buffer(_: Unpickler, data: memoryview, dtype: Dtype, shape: tuple[int,
     return array(shape, dtype, data, order == "F")
 
 
-def rebuild_tensor(_: Unpickler, storage: Storage, offset: int, shape: Any, stride: Any, *__: Any) -> StoredTensor:
-    """A tensor, once it is sure that it lies within its storage."""
+def rebuild_tensor(
+    _: Unpickler, storage: Storage | Record, offset: int, shape: Any, stride: Any, *__: Any
+) -> StoredTensor | Record:
+    """A tensor, once it is sure that it lies within its storage; a record where its type is none that is read."""
+    if isinstance(storage, Record):
+        return storage
     shape, stride = dimensions(shape), dimensions(stride)
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0 or len(shape) != len(stride):
         raise Damaged("a tensor is not made of a storage, an offset, a shape and strides")
@@ -90,19 +90,19 @@ def rebuild_tensor(_: Unpickler, storage: Storage, offset: int, shape: Any, stri
     return StoredTensor(storage, offset, shape, stride)
 
 
-def rebuild_parameter(_: Unpickler, tensor: StoredTensor, *__: Any) -> StoredTensor:
+def rebuild_parameter(_: Unpickler, tensor: StoredTensor | Record, *__: Any) -> StoredTensor | Record:
     """A parameter: its tensor."""
-    if not isinstance(tensor, StoredTensor):
+    if not isinstance(tensor, StoredTensor | Record):
         raise Damaged("a parameter is not made of a tensor")
     return tensor
 
 
-def load_from_bytes(unpickler: Unpickler, data: memoryview) -> Storage:
+def load_from_bytes(unpickler: Unpickler, data: memoryview) -> Storage | Record:
     """A storage as a PyTorch stream of its own inside of a pickle."""
     if not isinstance(data, memoryview) or not bytes(data[: len(STREAM_START)]) == STREAM_START:
         raise Damaged("the bytes of a storage are no PyTorch stream")
-    storage = read_torch_stream(data, unpickler.limits, TENSOR_GLOBALS)
-    if not isinstance(storage, Storage):
+    storage = read_torch_stream(data, unpickler.limits, STREAM_GLOBALS)
+    if not isinstance(storage, Storage | Record):
         raise Damaged("the bytes of a storage hold something else")
     return storage
 
@@ -114,35 +114,27 @@ def persistent_object(_: Unpickler, meta: dict[str, Any]) -> Record:
     return Record(meta["class_name"], meta["state"])
 
 
-GLOBALS: dict[tuple[str, str], Callable[..., Any] | None] = {
-    ("tfutil", "Network"): None,
-    ("dnnlib.tflib.network", "Network"): None,
-    ("network", "Network"): None,
+GLOBALS: dict[tuple[str, str], Callable[..., Any]] = {
     ("dnnlib.util", "EasyDict"): dictionary,
     ("dnnlib", "EasyDict"): dictionary,
     ("collections", "OrderedDict"): dictionary,
     ("builtins", "set"): make_set,
     ("__builtin__", "set"): make_set,
-    ("builtins", "object"): None,
-    ("__builtin__", "object"): None,
+    ("builtins", "frozenset"): make_set,
+    ("__builtin__", "frozenset"): make_set,
     ("copyreg", "_reconstructor"): reconstruct_object,
     ("copy_reg", "_reconstructor"): reconstruct_object,
     ("_codecs", "encode"): encode,
     ("__builtin__", "bytes"): no_bytes,
     ("numpy", "dtype"): numpy_dtype,
-    ("numpy", "ndarray"): None,
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): persistent_object,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("torch.storage", "_load_from_bytes"): load_from_bytes,
-    **{("torch", name): None for name in STORAGES},
 }
 for package in ("numpy.core", "numpy._core"):
     GLOBALS[f"{package}.multiarray", "_reconstruct"] = empty_array
     GLOBALS[f"{package}.multiarray", "scalar"] = numpy_scalar
     GLOBALS[f"{package}.numeric", "_frombuffer"] = numpy_buffer
-# what is left of them in arrays of objects, and in PyTorch's own files
-NUMPY_GLOBALS = {pair: GLOBALS[pair] for pair in GLOBALS if pair[0].startswith(("numpy", "collections", "_codecs"))}
-NUMPY_GLOBALS["numpy", "dtype"] = numpy_object_dtype
-TENSOR_GLOBALS: Table = {pair: GLOBALS[pair] for pair in GLOBALS if pair[0] in ("torch", "torch._utils", "collections")}
+STREAM_GLOBALS = {pair: GLOBALS[pair] for pair in GLOBALS if pair[0] != "torch.storage"}  # no stream lies in a stream

@@ -1,7 +1,9 @@
 """An interpreter of pickles that knows the few operations weight files use, and no way to an import.
 
-A global is looked up in a table of (module, name) pairs, each of which stands for a function of the project's. Bytes
-stay where they are in the mapped file, and every count is bounded: a hostile file costs neither time nor memory.
+A global is looked up in a table of (module, name) pairs; each pair stands for a function of the project's. Any other
+global, and whatever a file makes of it, becomes a `Record`, never imported and never called: a name with the arguments
+and the state that the file gives. So a file is judged by the network that is asked of it, not by what lies beside it.
+Bytes stay where they are in the mapped file, and every count is bounded: a hostile file costs neither time nor memory.
 """
 
 from __future__ import annotations
@@ -14,21 +16,21 @@ from typing import Any
 from higan.checkpoints.pickles.stored import Damaged, Dtype, Record, StoredTensor, array
 from higan.errors import CheckpointError
 
-MAX_OPCODES = 200_000  # the largest known files have some 20,000
+MAX_OPCODES = 500_000  # networks have some 20,000; a snapshot with optimisers and feature networks has 300,000
 MAX_TEXT = 2**26  # the largest array of PGGAN's, as text in protocol 2
+MAX_NAME = 512  # letters of a global
+MAX_KEY = 8  # parts of a tuple that is a key
+PLAIN = (str, int, float, bool, type(None))
 
-NETWORKS = ("tfutil.Network", "dnnlib.tflib.network.Network", "network.Network")
 DICTIONARIES = ("dnnlib.util.EasyDict", "dnnlib.EasyDict", "collections.OrderedDict")
-CLASSES = NETWORKS + DICTIONARIES
 
-# What each global stands for, by (module, name): called with the Unpickler that meets it and the arguments in the file;
-# None where the file may name it but not call it.
-Table = Mapping[tuple[str, str], Callable[..., Any] | None]
+# What each global stands for, by (module, name): called with the Unpickler that meets it and the arguments in the file
+Table = Mapping[tuple[str, str], Callable[..., Any]]
 
 
-@dataclass
+@dataclass(eq=False)
 class Marker:
-    """Stands for a global; calling it in the file means calling `build` here."""
+    """Stands for a global; what calls it in the file calls `build` here, or makes a `Record` where there is none."""
 
     name: str
     build: Callable[..., Any] | None = None
@@ -41,9 +43,9 @@ class Limits:
         self.opcodes = MAX_OPCODES
         self.bytes = 2 * size + 2**16
 
-    def opcode(self) -> None:
-        """Count one operation."""
-        self.opcodes -= 1
+    def opcode(self, count: int = 1) -> None:
+        """Count operations."""
+        self.opcodes -= count
         if self.opcodes < 0:
             raise CheckpointError(f"more than {MAX_OPCODES} pickle operations; no weight file needs so many")
 
@@ -60,7 +62,7 @@ class Unpickler:
     Parameters
     ----------
     table
-        The globals that may occur.
+        The globals that have a meaning here.
     persistent
         Makes an object of a persistent id; without it persistent ids are refused.
 
@@ -180,33 +182,38 @@ class Unpickler:
     def append(self, values: list[Any]) -> None:
         """Add values to a list."""
         target = self.top()
-        if type(target) is not list:
+        if type(target) is list:
+            target.extend(values)
+        elif not isinstance(target, Record):  # some other program's kind of list
             raise Damaged(f"items are appended to a {type(target).__name__}")
-        target.extend(values)
 
     def add(self, values: list[Any]) -> None:
         """Add values to a set."""
         target = self.top()
-        if type(target) is not set or not all(type(value) in (str, int) for value in values):
+        if type(target) is not set or not all(map(is_key, values)):
             raise Damaged("a set is made of something else than texts and numbers")
         target.update(values)
+
+    def make_frozenset(self) -> None:
+        """Put the values since the mark into a set."""
+        values = self.since_mark()
+        self.push(set())
+        self.add(values)
 
     def set_items(self, values: list[Any]) -> None:
         """Add keys and values, in turns, to a dictionary."""
         target = self.top()
+        target = target.entries if isinstance(target, Record) else target
         keys = values[::2]
-        if type(target) is not dict or len(values) % 2 or not all(type(key) in (str, int) for key in keys):
+        if type(target) is not dict or len(values) % 2 or not all(map(is_key, keys)):
             raise Damaged("a dictionary is filled with something else than pairs whose keys are texts or numbers")
         target.update(zip(keys, values[1::2], strict=True))
 
     def find(self, module: Any, name: Any) -> None:
-        """Put what a global stands for on the stack; raise CheckpointError if it is not in the table."""
-        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.table:
-            raise CheckpointError(
-                f"the pickle asks for {str(module)[:80]}.{str(name)[:80]}, which no weights of a PGGAN, StyleGAN or "
-                "StyleGAN2 need; nothing was run"
-            )
-        self.push(Marker(f"{module}.{name}", self.table[module, name]))
+        """Put what stands for a global on the stack."""
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > MAX_NAME:
+            raise Damaged("a global whose name is no text, or one that no program has")
+        self.push(Marker(f"{module}.{name}", self.table.get((module, name))))
 
     def stack_global(self) -> None:
         """Put the global whose module and name are on the stack there."""
@@ -214,37 +221,43 @@ class Unpickler:
         self.find(self.pop(), name)
 
     def reduce(self) -> None:
-        """Call what a global stands for."""
+        """Call what a global stands for; make a record of a call of anything else."""
         arguments, function = self.pop(), self.pop()
-        if not isinstance(function, Marker) or function.build is None or type(arguments) is not tuple:
+        if not isinstance(function, Marker | Record) or type(arguments) is not tuple:
             raise Damaged("the pickle calls something that is no function, or without arguments")
+        if isinstance(function, Record) or function.build is None:
+            self.push(Record(name_of(function), arguments=arguments))
+            return
         try:
             self.push(function.build(self, *arguments))
         except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise Damaged(f"the pickle calls {function.name} with arguments that do not fit ({error})") from None
 
     def new_object(self) -> None:
-        """Make an object of an allowed class, without arguments."""
+        """Make an object: a dictionary, or a record."""
         arguments, kind = self.pop(), self.pop()
-        if not isinstance(kind, Marker) or kind.name not in CLASSES or arguments != ():
-            raise Damaged("the pickle makes an object of something that is no class, or with arguments")
-        self.push({} if kind.name in DICTIONARIES else Record(kind.name))
+        if not isinstance(kind, Marker | Record) or type(arguments) is not tuple:
+            raise Damaged("the pickle makes an object of something that is no class, or without arguments")
+        name = name_of(kind)
+        self.push({} if name in DICTIONARIES else Record(name, arguments=arguments))
+
+    def new_object_by_names(self) -> None:
+        """Make an object whose class takes arguments by name; these are left out."""
+        self.pop()
+        self.new_object()
 
     def build(self) -> None:
         """Set the state of an object, a type or an array."""
         state, target = self.pop(), self.top()
-        if isinstance(target, Record) and type(state) is dict:
-            target.state = state
+        if isinstance(target, Record):
+            slots = type(state) is tuple and len(state) == 2 and type(state[0]) is dict
+            target.state = state[0] if slots else state if type(state) is dict else {}
         elif isinstance(target, Dtype) and type(state) is tuple:
             if len(state) < 2 or state[1] not in ("<", "|", "="):
                 raise CheckpointError("an array of big-endian numbers; convert the file on the machine that wrote it")
         elif isinstance(target, StoredTensor) and type(state) is tuple and len(state) == 5:
-            _, shape, dtype, fortran, data = state
-            if isinstance(dtype, Dtype) and dtype.code == "O" and shape == () and type(data) is list and len(data) == 1:
-                self.stack[-1] = data[0]
-                return
-            filled = array(shape, dtype, data, bool(fortran))
-            target.storage, target.shape, target.stride = filled.storage, filled.shape, filled.stride
+            filled = array(*state[1:3], state[4], bool(state[3]))
+            vars(target).update(vars(filled))
         elif not (type(target) is dict and (state is None or type(state) is dict)):  # PyTorch's _metadata is not used
             raise Damaged("the pickle sets the state of something that has none")
 
@@ -253,6 +266,18 @@ class Unpickler:
         if self.persistent is None:
             raise Damaged("the pickle refers to something outside of it")
         self.push(self.persistent(self.pop()))
+
+
+def name_of(value: Marker | Record) -> str:
+    """Return the name of the class or function that a value stands for."""
+    return value.name if isinstance(value, Marker) else value.kind
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value can be a key or an item of a set: a plain one, a stand-in, or a tuple of plain ones."""
+    if type(value) is tuple:
+        return len(value) <= MAX_KEY and all(type(part) in PLAIN for part in value)
+    return type(value) in PLAIN or isinstance(value, Marker | Record)
 
 
 OPCODES: dict[int, Callable[[Unpickler], None]] = {
@@ -293,6 +318,7 @@ OPCODES: dict[int, Callable[[Unpickler], None]] = {
         "u": lambda p: p.set_items(p.since_mark()),
         "\x8f": lambda p: p.push(set()),
         "\x90": lambda p: p.add(p.since_mark()),
+        "\x91": Unpickler.make_frozenset,
         "q": lambda p: p.put(p.byte()),
         "r": lambda p: p.put(p.number("<I")),
         "\x94": lambda p: p.put(len(p.memo)),
@@ -302,6 +328,7 @@ OPCODES: dict[int, Callable[[Unpickler], None]] = {
         "\x93": Unpickler.stack_global,
         "R": Unpickler.reduce,
         "\x81": Unpickler.new_object,
+        "\x92": Unpickler.new_object_by_names,
         "b": Unpickler.build,
         "Q": Unpickler.persistent_id,
     }.items()

@@ -22,22 +22,40 @@ class Damaged(CheckpointError):
     """The bytes are no pickle that a weight file could hold."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False, slots=True)
 class Record:
-    """Stands for an object of a class that is not imported: its class's name and what the file says of its state."""
+    """Stands for an object, a class or a call of a program that is not imported: inert, only what the file says of it.
+
+    Attributes
+    ----------
+    kind
+        Name of its class or function, such as "argparse.Namespace".
+    state
+        Its attributes by name, where the file gives them in a dictionary.
+    arguments
+        What it is made of.
+    entries
+        What it holds if it is a kind of dictionary.
+    """
 
     kind: str
     state: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[Any, ...] = ()
+    entries: dict[Any, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class StoredTensor:
-    """A tensor that still lies in the file: values of `dtype` (a key of DTYPES), little endian, in `storage.data`."""
+    """A tensor that still lies in the file: values of `dtype` (a key of DTYPES), little endian, in `storage.data`.
+
+    A numpy array of Python objects has these in `objects`, row by row, and no numbers.
+    """
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    objects: list[Any] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -46,6 +64,8 @@ class StoredTensor:
 
     def load(self) -> Tensor:
         """Return a copy, float32 and contiguous."""
+        if self.objects is not None:
+            raise CheckpointError("an array of Python objects; expected one of numbers")
         dtype = self.storage.dtype
         flat = np.frombuffer(self.storage.data, "<i2" if dtype == "bf16" else "?" if dtype == "b1" else f"<{dtype}")
         size = flat.itemsize
@@ -61,8 +81,18 @@ class StoredTensor:
             mapped.madvise(mmap.MADV_DONTNEED)  # the pages of the file; they come back when they are read again
         return tensor
 
+    def number(self) -> bool | int | float:
+        """Return the only value, exactly as the file has it (float32 for bfloat16)."""
+        if math.prod(self.shape) != 1 or self.objects is not None:
+            raise CheckpointError(f"a tensor of shape {list(self.shape)}; expected a single number")
+        if self.storage.dtype == "bf16":
+            return self.load().item()
+        dtype = "?" if self.storage.dtype == "b1" else f"<{self.storage.dtype}"
+        value: bool | int | float = np.frombuffer(self.storage.data, dtype)[self.offset].item()
+        return value
 
-@dataclass
+
+@dataclass(eq=False, repr=False)
 class Storage:
     """A run of `count` values of one type; `data` may follow later in the file."""
 
@@ -71,9 +101,9 @@ class Storage:
     data: memoryview = field(default_factory=lambda: memoryview(b""))
 
 
-@dataclass
+@dataclass(eq=False)
 class Dtype:
-    """Stands for a numpy dtype: a key of DTYPES."""
+    """Stands for a numpy dtype: a key of DTYPES, "O" for Python objects, or a type that is not read (texts, fields)."""
 
     code: str
 
@@ -82,9 +112,14 @@ def array(shape: Any, dtype: Any, data: Any, fortran: bool) -> StoredTensor:
     """Return a numpy array's values, which fill `data` in C or Fortran order."""
     if isinstance(data, str):  # as Python 2 wrote it
         data = memoryview(data.encode("latin-1"))
-    if not isinstance(dtype, Dtype) or not isinstance(data, memoryview):
+    if not isinstance(dtype, Dtype):
         raise Damaged("an array is not made of a type and bytes")
     shape = dimensions(shape)
+    if dtype.code not in DTYPES:
+        objects = data if type(data) is list and len(data) == math.prod(shape) else []
+        return StoredTensor(Storage("f4", 0), 0, shape, contiguous(shape), objects)
+    if not isinstance(data, memoryview):
+        raise Damaged("an array is not made of a type and bytes")
     storage = Storage(dtype.code, len(data) // DTYPES[dtype.code], data)
     stride = contiguous(shape[::-1])[::-1] if fortran else contiguous(shape)
     if math.prod(shape) * DTYPES[dtype.code] != len(data):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from higan.checkpoints.pickles.interpreter import Limits, Marker, Table, Unpickler
-from higan.checkpoints.pickles.stored import DTYPES, Damaged, Storage
+from higan.checkpoints.pickles.stored import DTYPES, Damaged, Record, Storage
 from higan.errors import CheckpointError
 
 MAX_ENTRIES = 100_000
@@ -38,7 +38,7 @@ def read_torch_zip(path: Path, data: memoryview, table: Table) -> Any:
     data
         The bytes of the file `path`.
     table
-        The globals that its pickle may ask for.
+        The globals that have a meaning in its pickle.
 
     Raises
     ------
@@ -61,8 +61,10 @@ def read_torch_zip(path: Path, data: memoryview, table: Table) -> Any:
         raise CheckpointError("a PyTorch file of big-endian numbers; convert it on the machine that wrote it")
     storages: dict[str, Storage] = {}
 
-    def persistent(key: Any) -> Storage:
+    def persistent(key: Any) -> Storage | Record:
         dtype, name, count = storage_id(key)
+        if not dtype:
+            return Record("a tensor of a type that is not read")
         if name not in storages:
             if f"data/{name}" not in parts:
                 raise CheckpointError(f"the PyTorch file lacks its part data/{name[:40]}")
@@ -82,8 +84,12 @@ def read_torch_stream(data: memoryview, limits: Limits, table: Table) -> Any:
     """
     storages: dict[str, Storage] = {}
 
-    def persistent(key: Any) -> Storage:
+    def persistent(key: Any) -> Any:
+        if type(key) is tuple and len(key) == 4 and key[0] == "module":  # a class with its source, which is left alone
+            return key[1]
         dtype, name, count = storage_id(key)
+        if not dtype:
+            raise CheckpointError("a PyTorch stream with tensors of a type that is not read")
         return storages.setdefault(name, Storage(dtype, count))
 
     position, values = 0, []
@@ -121,12 +127,12 @@ def zip_part(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
 
 
 def storage_id(key: Any) -> tuple[str, str, int]:
-    """Return type, name and number of values of a storage, of the persistent id that stands for it."""
+    """Return type ("": not read), name and number of values of a storage, of the persistent id that stands for it."""
     if type(key) is not tuple or len(key) not in (5, 6) or key[0] != "storage" or key[5:] not in ((), (None,)):
         raise Damaged("a persistent id that names no storage")
     _, kind, name, _, count = key[:5]
-    if not isinstance(kind, Marker) or kind.name.removeprefix("torch.") not in STORAGES:
+    if not isinstance(kind, Marker):
         raise Damaged("a storage of an unknown type")
     if type(name) is not str or type(count) is not int or count < 0:
         raise Damaged("a storage without a name or a size")
-    return STORAGES[kind.name.removeprefix("torch.")], name, count
+    return STORAGES.get(kind.name.removeprefix("torch."), ""), name, count

@@ -1,7 +1,7 @@
 """Weight files to plain values and stored tensors, without running anything that is in the file.
 
-The pickles in them are read by an interpreter of the project's own (`interpreter.py`), which knows an exact table of
-names (`allowed.py`).
+The pickles in them are read by an interpreter of the project's own (`interpreter.py`), for which an exact table of
+names has a meaning (`allowed.py`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from higan.checkpoints.pickles.allowed import GLOBALS, NUMPY_GLOBALS, TENSOR_GLOBALS
+from higan.checkpoints.pickles.allowed import GLOBALS
 from higan.checkpoints.pickles.interpreter import Limits, Unpickler
+from higan.checkpoints.pickles.stored import StoredTensor
 from higan.checkpoints.pickles.torch_files import STREAM_START, ZIP_START, read_torch_stream, read_torch_zip
 from higan.errors import CheckpointError
 from higan.files import open_file
@@ -23,29 +24,32 @@ def read_objects(path: Path) -> Any:
     Raises
     ------
     CheckpointError
-        The bytes are neither a PyTorch file (zip or the older stream) nor a pickle, or need something that is not
-        allowed; the message does not name the file.
+        The bytes are neither a PyTorch file (zip or the older stream) nor a pickle, or damaged; the message does not
+        name the file.
     OSError
         The file cannot be read.
     """
     data = map_file(path)
     start = bytes(data[:64])
     if start.startswith(ZIP_START):
-        return read_torch_zip(path, data, TENSOR_GLOBALS)
+        return read_torch_zip(path, data, GLOBALS)
     if start.startswith(STREAM_START):
-        return read_torch_stream(data, Limits(len(data)), TENSOR_GLOBALS)
+        return read_torch_stream(data, Limits(len(data)), GLOBALS)
     if start[0] == 0x80 and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Unpickler(data, Limits(len(data)), GLOBALS).load()
     raise CheckpointError(f"{describe_bytes(start)}; expected a PyTorch .pth file or a network pickle (.pkl)")
 
 
 def read_numpy_object(path: Path, start: int) -> Any:
-    """Return the one object of an .npy file of shape () and dtype object; its pickle begins at byte `start`.
+    """Return the object, or the list of objects, of an .npy file whose pickle begins at byte `start`.
 
     Arrays come as `StoredTensor`s. Raises CheckpointError, whose message does not name the file, like `read_objects`.
     """
     data = map_file(path)
-    return Unpickler(data, Limits(len(data)), NUMPY_GLOBALS, start).load()
+    content = Unpickler(data, Limits(len(data)), GLOBALS, start).load()
+    if isinstance(content, StoredTensor) and content.objects is not None:
+        return content.objects[0] if content.shape == () and content.objects else content.objects
+    return content
 
 
 def map_file(path: Path) -> memoryview:

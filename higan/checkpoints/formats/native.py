@@ -1,0 +1,47 @@
+"""The project's own format: a PyTorch file of {format, version, family, settings, state_dict}."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from higan.checkpoints.formats.layout import Converted
+from higan.checkpoints.networks import StoredNetwork, describe
+from higan.errors import CheckpointError
+
+FORMAT, VERSION = "higan", 1
+MOST = 1e6  # a clamp or multiplier of a network that was trained is below a thousand
+MAX_SETTINGS = 1000
+
+
+def recognise(network: StoredNetwork) -> bool:
+    """Whether the file says that it is of this format."""
+    return network.beside.get("format") == FORMAT and network.path == ("state_dict",)
+
+
+def convert(network: StoredNetwork) -> Converted:
+    """Return family, state dict and settings as they are; raise CheckpointError if these are none of a network's."""
+    if (version := network.beside.get("version")) != VERSION:
+        raise CheckpointError(f"version {str(version)[:40]} of the format; expected {VERSION}")
+    family, settings = network.beside.get("family"), network.beside.get("settings")
+    if not isinstance(family, str) or not isinstance(settings, dict):
+        raise CheckpointError("the file lacks its family or settings")
+    check_settings(settings)
+    return family, network.load(), settings
+
+
+def check_settings(settings: dict[Any, Any]) -> None:
+    """Raise CheckpointError unless settings are texts, numbers from 0 on, None, and lists or tables of these."""
+    rest = list(settings.items())
+    for name, value in rest:
+        if len(rest) > MAX_SETTINGS:
+            raise CheckpointError(f"more than {MAX_SETTINGS} settings; no network has so many")
+        if isinstance(value, dict):
+            rest += [(name, item) for item in value.values()]
+        elif isinstance(value, list | tuple):
+            rest += [(name, item) for item in value]
+        elif isinstance(value, int | float):
+            if not 0 <= value < MOST or math.isnan(value):
+                raise CheckpointError(f"setting {str(name)[:40]} is {str(value)[:40]}; expected a number from 0 on")
+        elif value is not None and not isinstance(value, str):
+            raise CheckpointError(f"setting {str(name)[:40]} is {describe(value)}; expected a plain value")
