@@ -140,9 +140,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a TensorFlow pickle's first network instead of its third",
-        "higan/checkpoints/__init__.py",
-        "content = content[2]",
-        "content = content[0]",
+        "higan/checkpoints/networks.py",
+        "range(min(len(value), MAX_ITEMS))[::-1]",
+        "range(min(len(value), MAX_ITEMS))",
         FORMATS,
     ),
     Mutation(
