@@ -9,12 +9,14 @@ not there exactly once, or the tests do not run or do not pass without a mutatio
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +27,28 @@ LINKED = ("models", "boundaries")
 PYTEST_FAILED = 1
 SECONDS = 300
 
-MOVE, CODES, TRAINING = "higan/directions/move.py", "higan/generators/codes.py", "higan/directions/training.py"
-MEASURING, RESCORING = "higan/rescoring/measure.py", "higan/rescoring/rescore.py"
-GENERATOR, LAYERS = "higan/generators/generator.py", "higan/generators/layers.py"
-STYLEGAN, STYLEGAN2 = "higan/generators/stylegan.py", "higan/generators/stylegan2.py"
-GOLDEN = "tests/generators/test_golden_generators.py::test_paper_networks"
-FORMATS = "tests/checkpoints/test_checkpoints.py::test_formats_agree_exactly"
-REFERENCE_SCORES = "tests/test_rescoring.py::test_the_reference_s_scores"
-REFERENCE_BOUNDARIES = "tests/test_boundary_training.py::test_the_reference_s_samples_and_directions"
+GOLDEN = "test_golden_generators.py::test_paper_networks"
+FORMATS = "test_checkpoints.py::test_formats_agree_exactly"
+REFERENCE_SCORES = "test_rescoring.py::test_the_reference_s_scores"
+REFERENCE_BOUNDARIES = "test_training.py::test_the_reference_s_samples_and_directions"
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """`old`, which `file` holds exactly once, becomes `new`; one of `tests` (of pytest's arguments) has to fail."""
+    """In `function`, of whichever file of higan/, the text `old` becomes `new`; one of `tests` has to fail.
+
+    Attributes
+    ----------
+    function
+        Its name, with its class's or its file's if need be ("Run.begin", "tensorflow.apply_rule"); "" for none.
+    old
+        Stands there exactly once in all files.
+    tests
+        A file of tests, wherever it lies, and a test of it: "test_run.py::test_name".
+    """
 
     name: str
-    file: str
+    function: str
     old: str
     new: str
     tests: str
@@ -49,206 +57,206 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "the sign of an edit",
-        MOVE,
+        "manipulate",
         "moved = origin[:, None] + shifts.to(origin)[None]",
         "moved = origin[:, None] - shifts.to(origin)[None]",
-        "tests/test_editing.py",
+        "test_edits.py",
     ),
     Mutation(
         "the middle group of layers begins one layer later",
-        "higan/generators/layer_sets.py",
+        "",
         '"upper": (3, 6)',
         '"upper": (4, 6)',
-        "tests/test_editing.py",
+        "test_edits.py",
     ),
     Mutation(
         "a w edit at layers is not scaled by psi",
-        MOVE,
+        "move_codes",
         'strength = generator.psi() if keep_pace and boundary.space == "w" else None',
         "strength = None",
-        "tests/test_editing.py",
+        "test_edits.py",
     ),
     Mutation(
         "z read from a file is not scaled to the sphere",
-        CODES,
+        "draw_codes",
         'codes = {space: to_sphere(values) if space == "z" else values}',
         "codes = {space: values}",
-        "tests/test_editing.py",
+        "test_edits.py",
     ),
     Mutation(
         "z read from a file is not scaled to the sphere in step 1",
-        "higan/synthesis.py",
+        "Synthesis.codes",
         'codes = to_sphere(codes) if self.space == "z" else codes',
         "codes = codes",
-        "tests/test_synthesize.py::test_codes_come_back",
+        "test_synthesize.py::test_codes_come_back",
     ),
     Mutation(
         "z is not drawn on the sphere",
-        GENERATOR,
+        "sample_sphere",
         "normal *= math.sqrt(dim) / np.linalg.norm(normal, axis=1, keepdims=True)",
         "normal *= 1",
-        "tests/generators/test_generator.py::test_sample_depends_on_seed_and_row_alone",
+        "test_generator.py::test_sample_depends_on_seed_and_row_alone",
     ),
     Mutation(
         "psi off by one layer",
-        GENERATOR,
+        "Generator.psi",
         "psi[: self.truncation_layers] = self.truncation_psi",
         "psi[: self.truncation_layers + 1] = self.truncation_psi",
-        "tests/generators/test_generator.py::test_spaces_agree",
+        "test_generator.py::test_spaces_agree",
     ),
     Mutation(
         "truncation towards 0 instead of the average",
-        GENERATOR,
+        "Generator.broadcast",
         "average + (w - average) * psi",
         "w * psi",
         f"{GOLDEN}[stylegan_tiny16]",
     ),
     Mutation(
         "grey levels are not rounded",
-        GENERATOR,
+        "to_uint8",
         "images.mul(127.5).add_(128)",
         "images.mul(127.5).add_(127.5)",
         f"{GOLDEN}[pggan_tiny16]",
     ),
     Mutation(
         "no demodulation",
-        STYLEGAN2,
+        "ModulatedConv.forward",
         "demodulation = (style.square() @ squares + EPSILON).rsqrt() * GAIN",
         "demodulation = torch.full_like(style @ squares, GAIN)",
         f"{GOLDEN}[stylegan2_tiny16]",
     ),
     Mutation(
         "no noise in StyleGAN2",
-        STYLEGAN2,
+        "ModulatedConv._scaled",
         "return (noise * (self.noise_strength * GAIN)).to(dtype)",
         "return (noise * 0).to(dtype)",
         f"{GOLDEN}[stylegan2_tiny16]",
     ),
     Mutation(
         "no noise in StyleGAN",
-        STYLEGAN,
+        "Layer.forward",
         "torch.addcmul(x, noise, strength)",
         "torch.addcmul(x, noise, strength * 0)",
         f"{GOLDEN}[stylegan_tiny16]",
     ),
     Mutation(
         "fused and plain upsampling swapped",
-        LAYERS,
+        "conv_kernel",
         'top, left = (y, x) if up == "fused"',
         'top, left = (y, x) if up == "nearest"',
         f"{GOLDEN}[pggan_tiny16]",
     ),
     Mutation(
         "a TensorFlow pickle's first network instead of its third",
-        "higan/checkpoints/networks.py",
+        "walk",
         "range(min(len(value), MAX_ITEMS))[::-1]",
         "range(min(len(value), MAX_ITEMS))",
         FORMATS,
     ),
     Mutation(
         "a TensorFlow convolution with input and output swapped",
-        "higan/checkpoints/formats/tensorflow.py",
+        "tensorflow.apply_rule",
         "return tensor.permute(3, 2, 0, 1).contiguous()",
         "return tensor.permute(2, 3, 0, 1).contiguous()",
         FORMATS,
     ),
     Mutation(
         "the 1 that the reference adds to StyleGAN2's styles is left out",
-        "higan/checkpoints/formats/genforce.py",
+        "genforce.apply_rule",
         "return tensor + 1",
         "return tensor",
         f"{GOLDEN}[stylegan2_tiny16]",
     ),
     Mutation(
         "the scene predictor resizes after the conversion to float",
-        "higan/predictors/places.py",
+        "load_places",
         'resize = resize or ("device" if device.type == "cuda" else "pillow")',
         'resize = resize or "device"',
-        "tests/predictors/test_places.py::test_scores_equal_the_reference",
+        "test_places.py::test_scores_equal_the_reference",
     ),
     Mutation(
         "the scene predictor keeps the classifier's negative weights",
-        "higan/predictors/places.py",
+        "read_network",
         "network.fc.weight.clamp_(min=0)",
         "network.fc.weight.clamp_(min=-9)",
-        "tests/predictors/test_places.py::test_scores_equal_the_reference",
+        "test_places.py::test_scores_equal_the_reference",
     ),
     Mutation(
         "the boundary is not normalised",
-        TRAINING,
+        "fit_hyperplane",
         "return normal / norm, offset / norm",
         "return normal, offset",
         REFERENCE_BOUNDARIES,
     ),
     Mutation(
         "training and validation taken from the other end",
-        TRAINING,
+        "select_samples",
         "train = positive[: sizes[0]], negative[: sizes[1]]",
         "train = positive[-sizes[0] :], negative[-sizes[1] :]",
         REFERENCE_BOUNDARIES,
     ),
     Mutation(
         "the boundary points to the low scores",
-        TRAINING,
+        "fit_newton",
         "signs = np.where(labels, 1, -1)",
         "signs = np.where(labels, -1, 1)",
         REFERENCE_BOUNDARIES,
     ),
     Mutation(
         "conditioning takes nothing away",
-        "higan/directions/boundaries.py",
+        "condition",
         "rest = row - basis @ (basis.T @ row)",
         "rest = row",
-        "tests/test_boundaries.py",
+        "test_boundaries.py",
     ),
     Mutation(
         "a signal ends the block under way",
-        "higan/runs/stop.py",
+        "StopFlag.__enter__",
         "self.before[number] = signal.signal(number, self._stop)",
         "self.before[number] = signal.getsignal(number)",
-        "tests/test_stops.py",
+        "test_stop.py",
     ),
     Mutation(
         "a second process may work in a folder that another one holds",
-        "higan/runs/folders.py",
+        "Lock.__init__",
         "self.lock.acquire()",
         "self.lock.acquire",
-        "tests/test_runs.py::test_lock_refuses_a_second_process",
+        "test_run.py::test_lock_refuses_a_second_process",
     ),
     Mutation(
         "delta without the clamp",
-        MEASURING,
+        "Tally.add",
         "clamped = np.maximum(rise, 0)",
         "clamped = rise",
         REFERENCE_SCORES,
     ),
     Mutation(
         "the w boundary that is re-scored is not scaled by psi",
-        MEASURING,
+        "make_step",
         "direction = generator.psi().double()[:, None] * direction",
         "direction = torch.ones(generator.num_layers, 1) * direction",
         REFERENCE_SCORES,
     ),
     Mutation(
         "re-scoring moves the layers above as well",
-        MEASURING,
+        "measure_batch",
         " codes[:, layer] += step[layer]",
         " codes[:, layer:] += step[layer:]",
-        "tests/test_rescoring.py::test_scores_are_those_of_a_full_synthesis",
+        "test_rescoring.py::test_scores_are_those_of_a_full_synthesis",
     ),
     Mutation(
         "the layer swap's share is twice too large",
-        "higan/rescoring/statistics.py",
+        "swap_shares",
         "shares = means / (2 * variance[:, None])",
         "shares = means / variance[:, None]",
-        "tests/test_rescoring.py::test_layer_swap_shares",
+        "test_rescoring.py::test_layer_swap_shares",
     ),
     Mutation(
         "layers are verified without the control",
-        RESCORING,
+        "verified_layers",
         "passes = np.flatnonzero((delta > limit) & (delta >= delta[best] / 2))",
         "passes = np.flatnonzero(delta >= delta[best] / 2)",
-        "tests/test_rescoring.py::test_verified_layers",
+        "test_rescoring.py::test_verified_layers",
     ),
 ]
 
@@ -276,8 +284,37 @@ def main() -> int:
 
 def find_problem(mutation: Mutation) -> str:
     """Return what is wrong with a mutation as the project stands, "" if nothing is."""
-    count = (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old)
-    return "" if count == 1 else f"{mutation.name}: {mutation.file} holds {count} times, expected once: {mutation.old}"
+    counts = {path: occurrences(mutation, path) for path in sorted((ROOT / "higan").rglob("*.py"))}
+    if sum(counts.values()) != 1:
+        found = ", ".join(f"{path.relative_to(ROOT)} ({count})" for path, count in counts.items() if count) or "no file"
+        return f"{mutation.name}: {found} holds it in {mutation.function!r}; expected once: {mutation.old}"
+    return "" if test_path(mutation.tests) else f"{mutation.name}: no file, or several, of tests/ for {mutation.tests}"
+
+
+def occurrences(mutation: Mutation, path: Path) -> int:
+    """Return how often a file holds the text to be changed within the function."""
+    text = path.read_text(encoding="utf-8")
+    if mutation.old not in text or not mutation.function:
+        return text.count(mutation.old)
+    found = functions(ast.parse(text), f".{path.stem}.")
+    parts = [ast.get_source_segment(text, node) or "" for name, node in found if name.endswith(f".{mutation.function}")]
+    return sum(part.count(mutation.old) for part in parts)
+
+
+def functions(tree: ast.AST, within: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the functions and methods of a tree with their names, as in `within` + "Run.begin"."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield f"{within}{node.name}", node
+        elif isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{within}{node.name}.")
+
+
+def test_path(tests: str) -> str:
+    """Return tests with the path of their file, as pytest takes them; "" if the file is not there exactly once."""
+    name, *test = tests.split("::")
+    found = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob(name)]
+    return "::".join([*found, *test]) if len(found) == 1 else ""
 
 
 def try_mutation(mutation: Mutation, folder: Path) -> tuple[str, int]:
@@ -300,10 +337,10 @@ def run_tests(tests: list[str], folder: Path, mutation: Mutation | None = None) 
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
     if mutation is not None:
-        path = folder / mutation.file
+        (path,) = (path for path in (folder / "higan").rglob("*.py") if occurrences(mutation, path))
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--tb=short", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--tb=short", *map(test_path, tests)]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(

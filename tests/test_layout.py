@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from scripts import ROOT
+from support.scripts import ROOT
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

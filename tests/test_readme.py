@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from readme_commands import README, command_blocks
+from support.readme import README, command_blocks
 
 from higan.generators.zoo import read_zoo
 

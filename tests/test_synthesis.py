@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from synthesis_helpers import SETTINGS
+from support.model import SETTINGS
 
 from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_cases import GOLDEN, case_checkpoint, digest, read_case, rule_checkpoint, rule_tensors
+from support.golden import GOLDEN, case_checkpoint, digest, read_case, rule_checkpoint, rule_tensors
 
 from higan.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from higan.checkpoints.formats import genforce, nvlabs, tensorflow

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bad_files import network_pickle, saved
-from golden_cases import GOLDEN, case_checkpoint, read_case, rule_tensors
+from support.golden import GOLDEN, case_checkpoint, read_case, rule_tensors
 
 from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.checkpoints.networks import find_networks

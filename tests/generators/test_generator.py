@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_cases import case_checkpoint, read_case
+from support.golden import case_checkpoint, read_case
 
 import higan
 from higan import devices

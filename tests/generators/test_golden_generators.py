@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden_cases import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
+from support.golden import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
 from torch import Tensor
 
 from higan.generators import build_network, load_generator

@@ -29,7 +29,7 @@ from bad_days import (
 )
 from numpy.lib.recfunctions import structured_to_unstructured
 from PIL import Image
-from synthesis_helpers import free_port, rank_environment
+from support.processes import free_port, rank_environment
 
 from higan.directions.boundaries import read_boundary
 from higan.errors import HiganError

@@ -1,7 +1,7 @@
 """Nothing that a hostile user, folder or download hands to the programs runs, hangs, traces back or gets out.
 
-Every fourth attack of the table is tried, in the order of its kinds; `EVERY_ATTACK=1 pytest tests/test_attacks.py`
-tries them all, which takes minutes.
+Every fourth attack of the table is tried, in the order of its kinds. They all are, which takes minutes, by
+`EVERY_ATTACK=1 pytest tests/robustness/test_attacks.py`.
 """
 
 from __future__ import annotations

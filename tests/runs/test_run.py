@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripts import ROOT
+from support.scripts import ROOT
 
 from higan import files
 from higan.errors import HiganError

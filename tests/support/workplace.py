@@ -1,4 +1,4 @@
-"""A small random model with its boundaries, for the tests of editing."""
+"""A folder as a user would have it: the tiny model, its boundaries and lists of them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import json
 from pathlib import Path
 
 import numpy as np
-from synthesis_helpers import write_tiny_model
 
-LAYERS = 6
-
-
-def direction(name: str, shape: tuple[int, ...] = (1, 16)) -> np.ndarray:
-    """Return a random unit direction, the same for the same name."""
-    values = np.random.default_rng(list(name.encode())).standard_normal(shape)
-    return (values / np.linalg.norm(values)).astype(np.float32)
+from support.model import LAYERS, WIDTH, direction, write_model
 
 
 def write_workplace(folder: Path) -> Path:
     """Write the model `tiny`, boundaries/tiny/ (lights verified at 2-3, wood without layers, z, wp) and lists."""
-    write_tiny_model(folder)
+    write_model(folder)
     boundaries = folder / "boundaries" / "tiny"
     boundaries.mkdir(parents=True)
     for name in ("lights", "wood", "deep"):
         np.save(boundaries / f"{name}_boundary.npy", direction(name))
-    np.save(boundaries / "view_boundary.npy", direction("view", (1, LAYERS, 16)))
+    np.save(boundaries / "view_boundary.npy", direction("view", (1, LAYERS, WIDTH)))
     description = {"space": "w", "layers": [2, 3], "layers_from": "rescoring"}
     (boundaries / "lights_boundary.json").write_text(json.dumps(description))
     (boundaries / "deep_boundary.json").write_text(json.dumps({"space": "z"}))

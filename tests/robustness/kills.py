@@ -1,6 +1,6 @@
 """Kill the scripts at random moments, as real processes, and look at what they leave behind.
 
-    python tests/benchmarks/kills.py [COUNT] [--seed N] [--work FOLDER]
+    python tests/robustness/kills.py [COUNT] [--seed N] [--work FOLDER]
 
 COUNT (default 100) signals, SIGKILL, SIGTERM and SIGINT in turn, are spread over the five scripts on the embedded
 model, train_boundary.py also with --jobs=2. After each, nothing that is not whole may stand under a final name, and
@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "robustness")]
 
 from bad_days import (  # noqa: E402
     ARGUMENTS,

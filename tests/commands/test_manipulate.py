@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from editing_helpers import LAYERS, direction, write_workplace
 from PIL import Image
-from scripts import run
-from synthesis_helpers import SETTINGS
+from support.model import LAYERS, SETTINGS, direction
+from support.scripts import run
+from support.workplace import write_workplace
 
 from higan.checkpoints import write_checkpoint
 from higan.errors import HiganError

@@ -1,4 +1,4 @@
-"""The project's scripts as modules, to be run in this process."""
+"""The project's scripts, run in this process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from higan.commands.scripts import run_script
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_script(name: str) -> ModuleType:
@@ -33,3 +35,12 @@ def run(name: str, *arguments: object) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+def assert_refused(capsys: pytest.CaptureFixture[str], expected: str, script: str, *arguments: object) -> None:
+    """The script exits with 2 and says why in one line."""
+    capsys.readouterr()
+    assert run(script, *arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert expected in lines[0]

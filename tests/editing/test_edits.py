@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from editing_helpers import LAYERS, direction
 from hypothesis import given
 from hypothesis import strategies as st
-from synthesis_helpers import SETTINGS
+from support.golden import GOLDEN
+from support.model import LAYERS, SETTINGS, direction
 
 from higan.directions import move
 from higan.directions.boundaries import Boundary
@@ -23,7 +23,6 @@ from higan.generators.codes import Codes
 from higan.generators.layer_sets import format_layers, parse_layers
 from higan.generators.stylegan2 import StyleGAN2
 
-GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "editor.json").read_text())
 ARRAYS = dict(np.load(GOLDEN / "editor.npz"))
 NUM_LAYERS = CASES["num_layers"]

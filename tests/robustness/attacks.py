@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,14 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden_cases import GOLDEN
+from bad_files import bad_files, call, torch_zip
+from support.golden import GOLDEN
 
 from higan.generators.stylegan2 import StyleGAN2
 from higan.predictors.places import FILES, NUM_ATTRIBUTES, NUM_CATEGORIES, NUM_FEATURES, WideResNet
 from higan.predictors.rooms import RoomsPredictor
-
-sys.path.insert(0, str(Path(__file__).parent / "checkpoints"))
-from bad_files import bad_files, call, torch_zip
 
 Content = bytes | str | Callable[[Path], None]
 NESTING = 100_000
@@ -73,7 +70,7 @@ class Attack:
 
 SETTINGS: dict[str, Any] = {"resolution": 8, "channels": {4: 4, 8: 4}, "z_dim": 16, "w_dim": 16, "mapping_layers": 2}
 LAYERS, WIDTH, SAMPLES = 4, 16, 40
-PREDICTOR = "synthesis_helpers:make_predictor"  # the scores brightness and warmth
+PREDICTOR = "support.model:own_predictor"  # the scores brightness and warmth
 
 
 @cache

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 20  # of processor time; a program that sleeps as long is killed after WAIT
 WAIT = 60
 MEMORY = 2**30  # above a process that has imported everything and does nothing
@@ -45,7 +45,8 @@ PRELOADED = (
     "sklearn.svm",
     "threadpoolctl",
     "torch.distributed",
-    "tqdm",
+    "filelock",
+    "tqdm.auto",
 )
 # audit events of the interpreter that stand for a program started, a connection opened, or code made of text
 EVENTS = (

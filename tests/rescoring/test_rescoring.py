@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from analysis_helpers import (
-    NAMES,
-    assert_refused,
-    make_boundary,
-    make_generator,
-    make_predictor,
-    measure,
-    write_model,
-)
-from golden_cases import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
-from scripts import run
+from support.golden import GOLDEN, case_checkpoint, read_case, rule_checkpoint, rule_tensors
+from support.model import COLOURS, make_boundary, make_generator, make_predictor, measure, write_smaller_model
+from support.scripts import assert_refused, run
 from torch import Tensor
 
 from higan.directions.boundaries import Boundary, read_boundary, write_boundary
@@ -40,7 +32,7 @@ from higan.rescoring.rescore import (
 )
 
 OPTIONS: dict[str, Any] = {"num": 40, "control": 4, "layer_swap": True, "seed": 5}
-PREDICTOR = ("--predictor_name", "analysis_helpers:make_predictor")
+PREDICTOR = ("--predictor_name", "support.model:make_predictor")
 
 
 def test_the_reference_s_scores(tmp_path: Path) -> None:
@@ -108,10 +100,10 @@ def test_shapes_and_intervals(result: Rescoring) -> None:
         assert (part.low <= part.value).all()
         assert (part.value <= part.high).all()
     spread = result.scores[0][:, 1] - result.scores[0][:, 0]
-    width = (result.signed.high - result.signed.low)[0, 0, NAMES.index("warmth")]
+    width = (result.signed.high - result.signed.low)[0, 0, COLOURS.index("warmth")]
     assert width == pytest.approx(2 * 1.96 * spread.std() / np.sqrt(40), rel=0.15)
     assert result.hierarchy is not None
-    delta = result.delta.value[0, 1:, NAMES.index("warmth")]
+    delta = result.delta.value[0, 1:, COLOURS.index("warmth")]
     assert result.hierarchy.center.value[0] == pytest.approx(delta @ np.arange(4) / delta.sum(), abs=1e-4)
     assert result.hierarchy.levels == ("color",)
 
@@ -161,13 +153,13 @@ def test_layer_swap_shares() -> None:
     generator = Parts(make_generator().network, "parts")
     result = rescore(generator, make_predictor(), [], 1500, layer_swap=True, batch_size=500)
     assert result.swap is not None
-    share = result.swap.value[NAMES.index("brightness")]
+    share = result.swap.value[COLOURS.index("brightness")]
     assert share == pytest.approx(np.array([16, 4, 1, 0]) / 21, abs=0.06)
     assert (result.swap.low[0] <= np.array([16, 4, 1, 0]) / 21 + 0.02).all()
     assert (result.swap.high[0] >= np.array([16, 4, 1, 0]) / 21 - 0.02).all()
     assert result.swap_hierarchy is not None
     assert result.swap_hierarchy.center.value[0] == pytest.approx(6 / 21, abs=0.1)
-    assert np.isnan(result.swap.value[NAMES.index("warmth")]).all(), "a score that never varies has no shares"
+    assert np.isnan(result.swap.value[COLOURS.index("warmth")]).all(), "a score that never varies has no shares"
 
 
 def test_verified_layers() -> None:
@@ -194,16 +186,16 @@ def test_random_directions_are_never_verified_and_a_real_one_is(tmp_path: Path) 
     wp = generator.to_wp(z, "z")
     scores = measure(generator.synthesize(wp))["attribute"].numpy()
     codes = generator.map(z).numpy()
-    real = [train_boundary(codes, scores[:, index], name) for index, name in enumerate(NAMES[:2])]
-    random = [make_boundary(NAMES[seed % 3], (1, 64), seed=seed) for seed in range(20)]
+    real = [train_boundary(codes, scores[:, index], name) for index, name in enumerate(COLOURS[:2])]
+    random = [make_boundary(COLOURS[seed % 3], (1, 64), seed=seed) for seed in range(20)]
     for index, boundary in enumerate([*real, *random]):
         boundary.info["path"] = str(write_boundary(boundary, tmp_path / str(index)))
     result = rescore(generator, predictor, [*real, *random], 100, control=20, seed=2, batch_size=100)
     assert all(result.verified[:2]), result.verified
     assert result.verified[2:] == ((),) * 20
     written = write_layers(result, [*real, *random])
-    assert written == [tmp_path / str(index) / f"{name}_boundary.json" for index, name in enumerate(NAMES[:2])]
-    for index, name in enumerate(NAMES[:2]):
+    assert written == [tmp_path / str(index) / f"{name}_boundary.json" for index, name in enumerate(COLOURS[:2])]
+    for index, name in enumerate(COLOURS[:2]):
         boundary = read_boundary(tmp_path / str(index) / f"{name}_boundary.npy")
         assert boundary.layers == result.verified[index]
         assert boundary.info["layers_from"] == "rescoring"
@@ -277,7 +269,7 @@ def test_what_cannot_be_rescored(change: dict[str, Any], expected: str) -> None:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A model, boundaries for it, and a list of them."""
-    write_model(tmp_path / "tiny.pth")
+    write_smaller_model(tmp_path / "tiny.pth")
     for name in ("red", "brightness"):
         write_boundary(make_boundary(name, (1, 64)), tmp_path)
     (tmp_path / "list.txt").write_text("(red, w): red_boundary.npy\n(brightness, w): brightness_boundary.npy\n")

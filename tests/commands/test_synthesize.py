@@ -17,18 +17,11 @@ import numpy as np
 import pytest
 import torch
 from bad_days import Trouble, digests, spoiled
-from golden_cases import GOLDEN
 from PIL import Image
-from scripts import ROOT
-from synthesis_helpers import (
-    NAMES,
-    SETTINGS,
-    free_port,
-    rank_environment,
-    start,
-    synthesize,
-    write_tiny_model,
-)
+from support.golden import GOLDEN
+from support.model import NAMES, SETTINGS, write_model
+from support.processes import free_port, rank_environment, start
+from support.scripts import ROOT, run
 
 from higan import load_generator
 from higan.checkpoints import write_checkpoint
@@ -36,13 +29,18 @@ from higan.generators.stylegan2 import StyleGAN2
 from higan.runs.run import read_run
 
 KILLS = 20
-PREDICTION = ("--generate_prediction", "--predictor_name=synthesis_helpers:make_predictor")
+PREDICTION = ("--generate_prediction", "--predictor_name=support.model:own_predictor")
 EVERYTHING = (*PREDICTION, "--generate_style", "--save_raw_synthesis", "--save_wp", "--batch_size=8", "--device=cpu")
+
+
+def synthesize(*arguments: object) -> int:
+    """Run synthesize.py with `arguments` in this process and return its exit status."""
+    return run("synthesize", *arguments)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model"))
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(autouse=True)

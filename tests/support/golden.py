@@ -15,7 +15,7 @@ from torch import Tensor
 from higan.checkpoints import Checkpoint
 from higan.checkpoints.formats import genforce, nvlabs
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 FIXED = ("resample_filter", "blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")
 
 

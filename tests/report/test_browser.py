@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_helpers import make_rescoring, make_rows
+from support.pages import make_rescoring, make_rows
 
 from higan.report import step_headings, write_grid_page, write_manipulation_page, write_rescoring_page
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_cases import GOLDEN
+from support.golden import GOLDEN
 
 from higan.generators import zoo
 

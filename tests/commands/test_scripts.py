@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripts import ROOT
+from support.scripts import ROOT
 
 from higan.commands.scripts import run_script
 from higan.errors import HiganError

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from attack_runner import EVENTS
 from bad_files import GADGETS, bad_files, call, network_pickle
-from golden_cases import GOLDEN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.golden import GOLDEN
 
 from higan.checkpoints import read_checkpoint
 from higan.errors import CheckpointError

@@ -16,7 +16,7 @@ import torch
 import higan
 from higan.checkpoints import read_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "stylegan2_rooms"
 BOUNDARIES = sorted((ROOT / "boundaries" / "stylegan2_rooms").glob("*_boundary.npy"))
 

@@ -24,7 +24,7 @@ import numpy as np
 from higan.errors import HiganError
 from higan.runs.run import BLOCK_FOLDER, RUN_FILE, read_array, read_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CPU = ("--device=cpu",)
 ROOMS = "stylegan2_rooms"
 # What each script is given, in a folder that `write_workplace` has filled; its output folder stands in OUTPUT.
@@ -48,7 +48,7 @@ OUTPUT = dict.fromkeys(ARGUMENTS, "out") | {"simple_manipulate": "manipulation_r
 PRELOADED = [
     "bad_days", "av", "higan.directions.training", "higan.editing.files", "higan.predictors.rooms", "higan.report",
     "higan.rescoring.rescore", "higan.synthesis", "higan.report.video", "PIL.JpegImagePlugin",
-    "scipy.optimize", "scipy.special", "threadpoolctl", "torch.distributed", "tqdm",
+    "scipy.optimize", "scipy.special", "threadpoolctl", "torch.distributed", "filelock", "tqdm.auto",
 ]  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT = 300  # seconds until a run counts as hung

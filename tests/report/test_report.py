@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from report_helpers import make_rescoring, make_rows
-from synthesis_helpers import SETTINGS
+from support.model import SETTINGS
+from support.pages import make_rescoring, make_rows
 
 from higan import report
 from higan.errors import HiganError

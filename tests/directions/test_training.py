@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis_helpers import assert_refused
-from golden_cases import read_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripts import run
+from support.golden import read_case
+from support.scripts import assert_refused, run
 
 from higan.directions.boundaries import read_boundary, read_scores
 from higan.directions.training import SOLVERS, load_columns, select_samples, train_boundary

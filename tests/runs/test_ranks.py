@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from synthesis_helpers import free_port, rank_environment
+from support.processes import free_port, rank_environment
 
 from higan.errors import HiganError
 from higan.runs.ranks import Ranks
