@@ -96,7 +96,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_predictor(self) -> None:
         """Add --predictor_name."""
-        words = "rooms, scene or package.module:callable (default: the model's own, else scene)"
+        words = "rooms, scene, colors or package.module:callable (default: the model's own, else scene)"
         self.add_argument("--predictor_name", help=words)
 
     def add_steps(self, steps: int) -> None:

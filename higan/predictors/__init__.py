@@ -15,7 +15,7 @@ from higan.predictors.predictor import Predictor
 
 __all__ = ["Predictor", "load_predictor"]
 
-NAMES = ("rooms", "scene")
+NAMES = ("rooms", "scene", "colors")
 
 
 def load_predictor(name: str, device: str | torch.device = "auto", **options: Any) -> Predictor:
@@ -24,8 +24,8 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
     Parameters
     ----------
     name
-        "rooms", "scene", or "package.module:callable". The callable gets `device` (a torch.device) and `options` by
-        name and returns an object with `names` ({group: [name, ...]}) and `predict(images)`: uint8 images
+        "rooms", "scene", "colors", or "package.module:callable". The callable gets `device` (a torch.device) and
+        `options` by name and returns an object with `names` ({group: [name, ...]}) and `predict(images)`: uint8 images
         [N, H, W, 3] on the device -> {group: tensor or array [N, K]}; `levels` ({name: level}) is optional.
     device
         "auto", "cpu", "cuda" or "cuda:N".
@@ -48,6 +48,10 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
         from higan.predictors.places import load_places
 
         return load_places(device=device, **options)
+    if name == "colors":
+        from higan.predictors.colors import load_colors
+
+        return load_colors(device=device, **options)
     raise HiganError(f"unknown predictor {name!r}; known: {', '.join(NAMES)}, or package.module:callable of your own")
 
 
