@@ -78,16 +78,9 @@ MUTATIONS = [
     ),
     Mutation(
         "z read from a file is not scaled to the sphere",
-        "draw_codes",
-        'codes = {space: to_sphere(values) if space == "z" else values}',
-        "codes = {space: values}",
-        "test_edits.py",
-    ),
-    Mutation(
-        "z read from a file is not scaled to the sphere in step 1",
-        "Synthesis.codes",
-        'codes = to_sphere(codes) if self.space == "z" else codes',
-        "codes = codes",
+        "Codes.rows",
+        'return to_sphere(values) if self.space == "z" else values',
+        "return values",
         "test_synthesize.py::test_codes_come_back",
     ),
     Mutation(

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scripts import run
-from synthesis_helpers import write_tiny_model
+from support.model import write_model
+from support.scripts import run
 
 import higan
 from higan import inversion as program
+from higan.commands.scripts import run_script
 from higan.editing import inversion_files
 from higan.editing.inversion import STATISTICS, first_codes, percentile, pixel_loss, ramp, sample_statistics
 from higan.editing.pictures import blend, find_pictures, read_picture
-from higan.errors import HiganError, run_script
+from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.pggan import PGGAN
 from higan.predictors.features import load_features
@@ -29,7 +30,7 @@ SIZE = (16, 16)
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    return higan.load_generator(write_tiny_model(tmp_path_factory.mktemp("model")))
+    return higan.load_generator(write_model(tmp_path_factory.mktemp("model")))
 
 
 def ramp_picture(width: int, height: int) -> Image.Image:
@@ -238,7 +239,7 @@ def test_command_goes_on_and_its_codes_are_edited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_tiny_model(tmp_path)
+    write_model(tmp_path)
     (tmp_path / "pictures").mkdir()
     for index in range(3):
         ramp_picture(30 + index, 20).save(tmp_path / "pictures" / f"{index}.png")

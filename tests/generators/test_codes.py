@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from editing_helpers import LAYERS
-from synthesis_helpers import write_tiny_model
+from support.model import LAYERS, write_model
 
 from higan import load_generator
 from higan.errors import HiganError
@@ -26,7 +25,7 @@ WP = RNG.standard_normal((3, LAYERS, D)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    return load_generator(write_tiny_model(tmp_path_factory.mktemp("model")), device="cpu")
+    return load_generator(write_model(tmp_path_factory.mktemp("model")), device="cpu")
 
 
 def save(path: Path, content: Any) -> Path:
