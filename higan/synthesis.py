@@ -13,6 +13,7 @@ from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.codes import Codes
 from higan.generators.generator import NotFiniteError
+from higan.generators.network import per_layer
 from higan.logs import progress
 from higan.predictors import Predictor
 from higan.runs.ranks import Ranks
@@ -66,12 +67,12 @@ class Synthesis:
         styles: bool = False,
         wp: bool = False,
     ) -> None:
-        if (styles or wp) and len(generator.spaces) == 1:
+        if (styles or wp) and not generator.has_layers:
             raise HiganError(f"{generator.name} ({generator.family}) has neither styles nor w+; leave them out")
         self.generator, self.predictor = generator, predictor
         self.source = Codes(generator, num, seed, codes_path, space)
         self.space, self.num, self.codes_sha256 = self.source.space, self.source.num, self.source.sha256
-        self.images, self.styles, self.wp = images, styles, wp or "wp" in (space, self.space)
+        self.images, self.styles, self.wp = images, styles, wp or per_layer(space or self.space)
         self.renders = images or predictor is not None
         automatic = generator.batch_size if self.renders else MAPPING_BATCH
         self.batch_size = -(-(batch_size or automatic) // GROUP) * GROUP
@@ -94,12 +95,8 @@ class Synthesis:
     def codes(self, start: int, stop: int) -> dict[str, Tensor]:
         """Return the codes of samples `start` to `stop` in every space that is written, by space."""
         generator, codes = self.generator, self.source.rows(start, stop)
-        results = {self.space: codes}
-        if self.space == "z" and len(generator.spaces) > 1:
-            results["w"] = generator.map(codes)
-        if self.wp and self.space != "wp":
-            results["wp"] = generator.broadcast(results["w"])
-        return results
+        written = [space for space in generator.spaces if self.wp or not per_layer(space)]
+        return generator.follow(codes, self.space, until=written[-1])
 
     def compute(self, start: int, stop: int, render: bool = True) -> dict[str, Tensor]:
         """Return what there is of samples `start` to `stop`: {file name without .npy, or "images": [N, ...]}."""
@@ -116,16 +113,15 @@ class Synthesis:
         for start in range(0, num, self.generator.batch_size):
             codes = self.entry(self.codes(start, min(start + self.generator.batch_size, num)))
             try:
-                images = self.generator.synthesize(codes, self.generator.spaces[-1])
+                images = self.generator.synthesize(codes, self.generator.entry)
             except NotFiniteError as error:
                 raise error.after(start) from None
             yield from images.cpu().numpy()
 
     def entry(self, codes: dict[str, Tensor]) -> Tensor:
         """Return what synthesis starts from, wp (PGGAN: z), of what `codes` returns."""
-        if len(self.generator.spaces) == 1:
-            return codes["z"]
-        return codes["wp"] if "wp" in codes else self.generator.broadcast(codes["w"])
+        space, values = list(codes.items())[-1]
+        return self.generator.to_entry(values, space)
 
     def render(self, codes: Tensor) -> dict[str, Tensor]:
         """Return "images" of wp (PGGAN: z), the scores of each group, and "finite", whether the image was."""
@@ -138,7 +134,7 @@ class Synthesis:
     def render_group(self, codes: Tensor) -> dict[str, Tensor]:
         """Return what `render` does, of codes that the networks see at once."""
         finite: list[Tensor] = []
-        images = self.generator.synthesize(codes, self.generator.spaces[-1], finite=finite)
+        images = self.generator.synthesize(codes, self.generator.entry, finite=finite)
         results = {"finite": torch.cat(finite)} | ({"images": images} if self.images else {})
         return results | (self.predictor.predict(images) if self.predictor is not None else {})
 

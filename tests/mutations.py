@@ -72,15 +72,15 @@ MUTATIONS = [
     Mutation(
         "a w edit at layers is not scaled by psi",
         "move_codes",
-        'strength = generator.psi() if keep_pace and boundary.space == "w" else None',
+        "strength = generator.strength(boundary.space) if keep_pace else None",
         "strength = None",
         "test_edits.py",
     ),
     Mutation(
         "z read from a file is not scaled to the sphere",
         "Codes.rows",
-        'return to_sphere(values) if self.space == "z" else values',
-        "return values",
+        "self.generator.normalize(torch.from_numpy(self.values(start, stop)), self.space)",
+        "torch.from_numpy(self.values(start, stop))",
         "test_synthesize.py::test_codes_come_back",
     ),
     Mutation(
@@ -99,7 +99,7 @@ MUTATIONS = [
     ),
     Mutation(
         "truncation towards 0 instead of the average",
-        "Generator.broadcast",
+        "truncate",
         "average + (w - average) * psi",
         "w * psi",
         f"{GOLDEN}[stylegan_tiny16]",

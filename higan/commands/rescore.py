@@ -74,7 +74,7 @@ def main() -> None:
 
     keep_freed_memory()
     generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
-    if (args.layerwise_rescoring or args.write_layers) and "wp" not in generator.spaces:
+    if (args.layerwise_rescoring or args.write_layers) and not generator.has_layers:
         asked = "--write_layers" if args.write_layers else "--layerwise_rescoring"
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
     entries = read_boundary_list(args.boundary_list_path, generator.num_layers)

@@ -54,6 +54,7 @@ def main() -> None:
     from higan.generators import load_generator
     from higan.generators.codes import Codes
     from higan.generators.layer_sets import format_layers
+    from higan.generators.network import layered
     from higan.generators.zoo import MODELS
     from higan.runs.folders import output_folder
 
@@ -66,11 +67,13 @@ def main() -> None:
     log.info("codes: %s", source.source)
     codes = source.follow()
     layers, chosen = None, ""
-    if boundary.space != "z":
+    if layered(boundary.space):
         layers, chosen = choose_layers(boundary, generator.num_layers, args.manipulate_layers, "upper")
         log.info("boundary %s: layers %s (%s)", boundary.name, format_layers(layers), chosen)
     elif args.manipulate_layers:
-        raise HiganError(f"boundary {boundary.name} is of space z, which has no layers; leave --manipulate_layers out")
+        raise HiganError(
+            f"boundary {boundary.name} is of space {boundary.space}, which has no layers; leave --manipulate_layers out"
+        )
     edited = along_boundary(generator, codes, Move(boundary, distances, layers, chosen))
 
     prefix = f"{generator.name}_{args.boundary_name}"

@@ -136,6 +136,8 @@ def main() -> None:
 
 def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
     """Return everything that decides what the bytes of the run are, under the names of the arguments."""
+    from higan.generators.network import per_layer
+
     generator, predictor = synthesis.generator, synthesis.predictor
     return {
         "program": "synthesize",
@@ -150,7 +152,7 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
         "predictor_sha256": predictor and predictor.sha256,
         "save_raw_synthesis": args.save_raw_synthesis,
         "image_format": args.image_format if args.save_raw_synthesis else None,
-        "save_wp": synthesis.wp and synthesis.space != "wp",  # codes of wp are written anyway
+        "save_wp": synthesis.wp and not per_layer(synthesis.space),  # codes of wp are written anyway
         "batch_size": synthesis.batch_size,
         "device": generator.device.type,
         "precision": args.precision,

@@ -21,9 +21,9 @@ import numpy as np
 from higan.errors import CheckpointError, HiganError
 from higan.files import SMALL_FILE, is_file, read_header, read_small, write_array, write_atomic
 from higan.generators.layer_sets import MOST_LAYERS, parse_layers
+from higan.generators.network import SPACES, per_layer
 from higan.runs.run import read_array
 
-SPACES = ("z", "w", "wp")
 UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')  # characters that some file system does not take
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
 
@@ -101,8 +101,8 @@ def read_boundary(path: str | Path, space: str | None = None, name: str | None =
     if space is not None and stated is not None and space != stated:
         raise HiganError(f"{path} is a boundary of space {stated}, but {space} was asked for; correct the space")
     space = space or stated or ("wp" if direction.ndim == 3 else "w")
-    if (space == "wp") != (direction.ndim == 3):
-        expected = "[1, L, D]" if space == "wp" else "[1, D]"
+    if per_layer(space) != (direction.ndim == 3):
+        expected = "[1, L, D]" if per_layer(space) else "[1, D]"
         raise HiganError(f"{path} is {list(direction.shape)}; a boundary of space {space} is {expected}")
     layers = info.get("layers")
     own = info.get("name") or path.stem.removesuffix("_boundary")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from higan.directions.boundaries import SPACES, Boundary, check_name, read_boundary
+from higan.directions.boundaries import Boundary, check_name, read_boundary
 from higan.errors import HiganError
 from higan.files import is_file, read_small
 from higan.generators.layer_sets import MOST_LAYERS, parse_layers
+from higan.generators.network import SPACES
 
 LINE_LENGTH = 10_000  # characters; a path has 4096 at most
 LIST_LINE = re.compile(r"\(([^,()]+),([^,()]+)\)\s*:\s*(\S.*)")

@@ -13,6 +13,7 @@ from torch import Tensor
 from higan.devices import require_memory
 from higan.errors import HiganError
 from higan.generators.layer_sets import parse_layers
+from higan.generators.network import layered, per_layer
 
 if TYPE_CHECKING:
     from higan.directions.boundaries import Boundary
@@ -135,9 +136,11 @@ def move_codes(
     HiganError
         The model or the codes lack the space, or it has no layers; and as `manipulate`.
     """
-    space = boundary.space if layers is None else "wp"
-    if layers is not None and boundary.space == "z":
-        raise HiganError(f"boundary {boundary.name} is of space z, which has no layers; leave the layers out")
+    space = boundary.space if layers is None else generator.entry
+    if layers is not None and not layered(boundary.space):
+        raise HiganError(
+            f"boundary {boundary.name} is of space {boundary.space}, which has no layers; leave the layers out"
+        )
     if space not in generator.spaces:
         raise HiganError(f"boundary {boundary.name} is of space {space}; {generator.family} has none")
     if space not in codes:
@@ -145,10 +148,10 @@ def move_codes(
             f"boundary {boundary.name} needs codes of space {space}, found {', '.join(codes)}; "
             "give codes of that space, or move layers (--layerwise_manipulation)"
         )
-    if space != "wp":
+    if not per_layer(space):
         return manipulate(codes[space], boundary.direction, distances), space
-    strength = generator.psi() if keep_pace and boundary.space == "w" else None
-    return manipulate(codes["wp"], boundary.direction, distances, layers, strength), space
+    strength = generator.strength(boundary.space) if keep_pace else None
+    return manipulate(codes[space], boundary.direction, distances, layers, strength), space
 
 
 def require_layers(layers: str | int | Sequence[int] | NDArray[Any], num_layers: int) -> list[int]:

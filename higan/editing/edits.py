@@ -117,12 +117,12 @@ def _synthesize_batch(generator: Generator, codes: Tensor, space: str, size: int
     """Return uint8 [size, S, H, W, 3] of the first `size` of codes [N, S, ...], at most N."""
     codes = codes[:size].to(generator.device)
     num, steps = codes.shape[:2]
-    if "wp" not in generator.spaces:
+    if not generator.has_layers:
         return torch.stack([generator.synthesize(codes[:, step], space) for step in range(steps)], dim=1)
     wp = generator.to_wp(codes.flatten(0, 1), space).unflatten(0, (num, steps))  # [N, S, L, W]
     differs = (wp != wp[:, :1]).any(dim=3).any(dim=1).any(dim=0).tolist()
     shared = differs.index(True) if True in differs else generator.num_layers
-    trunk = generator.advance(generator.initial(num), wp[:, 0], 0, shared)
+    trunk = generator.advance(generator.initial(wp[:, 0]), wp[:, 0], 0, shared)
     images = [
         generator.image(generator.advance(trunk, wp[:, step], shared, generator.num_layers)) for step in range(steps)
     ]

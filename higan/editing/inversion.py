@@ -150,7 +150,7 @@ def invert(
     if steps < 10 or starts < 1:
         raise HiganError(f"steps {steps}, starts {starts}: expected steps from 10, starts from 1")
     given = torch.as_tensor(np.asarray(images))
-    size = (generator.resolution, generator.resolution)
+    size = generator.image_size
     if given.dtype != torch.uint8 or given.ndim != 4 or tuple(given.shape[1:]) != (*size, 3) or not len(given):
         raise HiganError(
             f"pictures of {given.dtype} {list(given.shape)}; {generator.name} is inverted from uint8 "
@@ -185,7 +185,7 @@ def invert(
     code = descend(loss_of, code, every, steps, losses)
 
     codes = statistics.place(code, generator)
-    space = generator.spaces[-1]
+    space = generator.entry
     found = generator.synthesize(codes, space)
     with torch.no_grad():
         difference = pixel_loss(found.permute(0, 3, 1, 2).float() / 127.5 - 1, target).double().cpu().numpy()
@@ -249,7 +249,7 @@ def sample_statistics(generator: Generator, seed: int = 0) -> Statistics:
     codes = untruncated(generator, z)
     mean = codes.flatten(0, -2).mean(dim=0)
     deviation = float(codes.flatten(0, -2).var(dim=0).mean().sqrt())
-    images = generator.synthesize(codes, generator.spaces[-1])
+    images = generator.synthesize(codes, generator.entry)
     pictures = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     half = len(pictures) // 2
     statistics = Statistics(
@@ -268,7 +268,7 @@ def untruncated(generator: Generator, z: Tensor) -> Tensor:
     """Return entry codes of z as the network makes them without truncation."""
     psi, generator.truncation_psi = generator.truncation_psi, 1.0
     try:
-        return generator.to_wp(z, "z") if "wp" in generator.spaces else z.to(generator.device)
+        return generator.to_entry(z, generator.spaces[0])
     finally:
         generator.truncation_psi = psi
 

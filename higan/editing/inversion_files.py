@@ -66,7 +66,7 @@ class InversionRun:
         self.generator, self.paths, self.folder = generator, list(paths), folder
         self.steps, self.starts, self.crop, self.seed = steps, starts, crop, seed
         self.features = features[1]
-        self.space = generator.spaces[-1]
+        self.space = generator.entry
         self.names = unique_names(path.stem for path in paths)
         for path in paths:
             self.read(path)
@@ -94,7 +94,7 @@ class InversionRun:
 
     def read(self, path: Path) -> Picture:
         """Return a picture as the model takes it."""
-        return read_picture(path, (self.generator.resolution, self.generator.resolution), self.crop)
+        return read_picture(path, self.generator.image_size, self.crop)
 
     def work(self, blocks: Sequence[int]) -> None:
         """Invert the pictures of `blocks`; what is done stays done."""

@@ -19,6 +19,7 @@ from higan.directions.move import choose_layers, move_codes, scaled_distances
 from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
 from higan.generators.layer_sets import format_layers, parse_layers, say_layers
+from higan.generators.network import layered
 from higan.report.manipulation import Heading, step_headings
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def plan_moves(
     HiganError
         The model has no layers, there are no such layers or boundaries, or nothing is left of one.
     """
-    if layerwise and "wp" not in generator.spaces:
+    if layerwise and not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave --layerwise_manipulation out")
     log = logging.getLogger("higan")
     moves = []
@@ -124,9 +125,9 @@ def plan_moves(
         name, space = boundary.name, boundary.space
         asked = entry.layers or layers
         chosen, chooser = None, ""
-        if space == "z":
+        if not layered(space):
             if asked or layerwise:
-                log.warning("boundary %s is of space z, which has no layers: the code moves as a whole", name)
+                log.warning("boundary %s is of space %s, which has no layers: the code moves as a whole", name, space)
         elif asked or layerwise or together:
             chosen, chooser = choose_layers(boundary, generator.num_layers, asked)
             log.info("boundary %s: %s (%s)", name, say_layers(chosen), chooser)
@@ -236,9 +237,9 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
 
     Raises HiganError if the model has no layers, or not these (as in `parse_layers`).
     """
-    if "wp" not in codes:
+    if not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers, so no styles to mix")
-    contents = codes["wp"]
+    contents = codes[generator.entry]
     chosen = parse_layers(layers, generator.num_layers)
     mixed = mix_styles(contents, contents, chosen).transpose(0, 1)  # [content, style, L, D]
     return Edited(
@@ -247,7 +248,7 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
         summary=f"{len(contents)} samples of {generator.name}; each step takes {say_layers(chosen)} "
         "from another sample.",
         codes=torch.cat([contents[:, None], mixed], dim=1),
-        space="wp",
+        space=generator.entry,
         headings=[Heading("Content"), *(Heading(f"Style {index:05d}") for index in range(len(contents)))],
         origin=0,
         details={"Layers of the style": format_layers(chosen)},

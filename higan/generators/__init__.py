@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from higan.checkpoints import Checkpoint, read_checkpoint
 from higan.devices import choose_device, choose_precision
 from higan.errors import CheckpointError
 from higan.files import digest
-from higan.generators.generator import Generator, sample_sphere
+from higan.generators.generator import Generator
+from higan.generators.network import Network
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan import StyleGAN
 from higan.generators.stylegan2 import StyleGAN2
@@ -20,8 +20,11 @@ from higan.generators.zoo import find_weights
 
 __all__ = ["Generator", "build_network", "load_generator"]
 
-TRUNCATION = {"pggan": (1.0, 0), "stylegan": (0.7, 8), "stylegan2": (0.5, 18)}  # defaults of the paper's programs
-NETWORKS: dict[str, Any] = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
+NETWORKS: dict[str, type[Network]] = {
+    "pggan": PGGAN,
+    "stylegan": StyleGAN,
+    "stylegan2": StyleGAN2,
+}
 AVERAGE_SAMPLES = 4096
 
 
@@ -39,8 +42,8 @@ def load_generator(
     Parameters
     ----------
     truncation_psi, truncation_layers
-        None: as the zoo says for the model, else 0.7 on 8 layers (StyleGAN) or 0.5 on all (StyleGAN2). More layers
-        than there are mean all.
+        None: as the zoo says for the model, else the family's own: 0.7 on 8 layers (StyleGAN), 0.5 on all (StyleGAN2).
+        More layers than there are mean all.
     device
         "auto", "cpu", "cuda" or "cuda:N".
     precision
@@ -61,7 +64,7 @@ def load_generator(
     dtype = choose_precision(precision, place)
     path, model = find_weights(name_or_path)
     network = read_network(path)[1]
-    psi, layers = TRUNCATION[network.family]
+    psi, layers = network.truncation
     psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
     return Generator(
         network,
@@ -77,7 +80,7 @@ def load_generator(
     )
 
 
-def read_network(path: Path) -> tuple[Checkpoint, Any]:
+def read_network(path: Path) -> tuple[Checkpoint, Network]:
     """Return what a weight file holds, and its network; raise CheckpointError, which names the file, if it has none."""
     checkpoint = read_checkpoint(path)
     try:
@@ -86,7 +89,7 @@ def read_network(path: Path) -> tuple[Checkpoint, Any]:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def build_network(checkpoint: Checkpoint) -> Any:
+def build_network(checkpoint: Checkpoint) -> Network:
     """Return the network of a checkpoint with its weights, which are not copied.
 
     The checkpoint's settings become those that the network was made with. A missing average of w is computed.
@@ -123,12 +126,12 @@ def build_network(checkpoint: Checkpoint) -> Any:
 
 
 @torch.no_grad()
-def average_w(network: Any) -> Tensor:
+def average_w(network: Network) -> Tensor:
     """Return the mean of w [w_dim] over samples of seed 0, which take the classes of a conditional network in turn.
 
     The number of samples is that of the reference program (rosinality/stylegan2-pytorch, `truncation_mean`).
     """
-    z = torch.from_numpy(sample_sphere(AVERAGE_SAMPLES, network.z_dim, seed=0, start=0))
+    z = torch.from_numpy(network.sample(AVERAGE_SAMPLES, seed=0, start=0))
     classes = torch.arange(AVERAGE_SAMPLES) % max(1, network.label_dim)
     labels = torch.nn.functional.one_hot(classes, network.label_dim).float() if network.label_dim else None
     return network.map(z, labels).mean(dim=0)

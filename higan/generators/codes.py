@@ -15,13 +15,12 @@ from higan.checkpoints.arrays import read_arrays
 from higan.devices import require_memory
 from higan.errors import HiganError
 from higan.files import digest, map_array
-from higan.generators.layers import to_sphere
+from higan.generators.network import SPACES
 from higan.runs.provenance import origin_of
 
 if TYPE_CHECKING:
     from higan.generators import Generator
 
-SPACES = ("z", "w", "wp")
 CHECK_ROWS = 4096
 RECORDED, BY_NAME = "by its record", "by the file's name"  # how the space of a file is known
 # names that programs give codes in dictionaries: the paper's, NVlabs' projectors, rosinality's, encoders
@@ -99,24 +98,17 @@ class Codes:
         return None if self.path is None else digest(self.path)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Return codes `start` to `stop`, float32 [n, *row], z scaled to the sphere; the others stay on the disk."""
+        """Return codes `start` to `stop`, float32 [n, *row], z as the model draws it; the others stay on the disk."""
         if self.path is None:
             return self.generator.sample(min(stop, self.num) - start, self.seed, start)
-        values = torch.from_numpy(self.values(start, stop))
-        return to_sphere(values) if self.space == "z" else values
+        return self.generator.normalize(torch.from_numpy(self.values(start, stop)), self.space)
 
     def follow(self) -> dict[str, Tensor]:
         """Return all codes in their space and in every one that follows: {"z": [N, z_dim], "w": ..., "wp": ...}."""
         generator = self.generator
         size = 2 * generator.z_dim + generator.num_layers * generator.w_dim
         require_memory(4 * self.num * size, f"{self.num} samples")
-        codes = {self.space: self.rows(0, self.num)}
-        if "w" in generator.spaces:
-            if "z" in codes:
-                codes["w"] = generator.map(codes["z"])
-            if "w" in codes:
-                codes["wp"] = generator.broadcast(codes["w"])
-        return codes
+        return generator.follow(self.rows(0, self.num), self.space)
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Return a copy of rows of the file as they stand, float32."""

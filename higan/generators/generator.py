@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zlib
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +12,15 @@ from torch import Tensor
 
 from higan.devices import require_memory, within_memory
 from higan.errors import HiganError
+from higan.generators.network import Network, State, layered, per_layer
 
 MOST_PSI = 100  # 1 is no truncation; far above it images are nothing but white or black
 NOISES = ("const", "none", "random")
-SAMPLE_ROWS = 1024  # rows drawn at once, small enough for the caches
 CPU_BATCH_BYTES = 192 * 2**20  # more than this falls out of the caches and is slower
 MAX_BATCH = 64
 LIVE_TENSORS = 4  # activations of the largest layer that are alive at once
 
 Codes = Tensor | np.ndarray
-State = tuple[Tensor | None, ...]
 
 
 class NotFiniteError(HiganError):
@@ -49,11 +47,15 @@ class Generator:
     Attributes
     ----------
     name, family
-        The model's name; "pggan", "stylegan" or "stylegan2".
-    resolution, num_layers, z_dim, w_dim
-        Side of the images, number L of style inputs, widths of the latent spaces (L and w_dim are 0 for PGGAN).
-    spaces
-        The latent spaces the model has: ("z",) for PGGAN, else ("z", "w", "wp").
+        The model's name; its family, such as "stylegan2".
+    image_size, resolution
+        Height and width of the images; the larger of the two.
+    num_layers, z_dim, w_dim
+        Number L of style inputs, widths of the latent spaces (L and w_dim are 0 for PGGAN).
+    has_layers
+        Whether there are style inputs: then there are w, wp and styles.
+    spaces, entry
+        The latent spaces the model has, ("z",) for PGGAN, else ("z", "w", "wp"); the last, which synthesis starts from.
     label_dim
         Number of classes of a conditional model, else 0.
     truncation_psi, truncation_layers
@@ -76,7 +78,7 @@ class Generator:
 
     def __init__(
         self,
-        network: Any,
+        network: Network,
         name: str,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -98,12 +100,15 @@ class Generator:
         self.network.prepare(dtype)
         self.name, self.dtype, self.noise, self.sha256, self.predictor = name, dtype, noise, sha256, predictor
         self.family: str = self.network.family
-        self.resolution: int = self.network.resolution
+        self.image_size: tuple[int, int] = self.network.image_size
+        self.resolution = max(self.image_size)
         self.num_layers: int = self.network.num_layers
         self.z_dim: int = self.network.z_dim
         self.w_dim: int = self.network.w_dim
         self.label_dim: int = self.network.label_dim
         self.spaces: tuple[str, ...] = self.network.spaces
+        self.has_layers = self.num_layers > 0
+        self.entry = self.spaces[-1]
         self.truncation_psi = float(truncation_psi)
         self.truncation_layers = min(truncation_layers, self.num_layers)
         self.class_idx = class_idx
@@ -112,11 +117,18 @@ class Generator:
         self.batch_size = self._choose_batch_size()
 
     def sample(self, num: int, seed: int, start: int = 0) -> Tensor:
-        """Return z, float32 [num, z_dim] on the CPU, of norm sqrt(z_dim); row i depends on (seed, start + i) alone."""
+        """Return z, float32 [num, z_dim] on the CPU, as the family draws it (all but BigGAN: of norm sqrt(z_dim)).
+
+        Row i depends on (seed, start + i) alone.
+        """
         if num < 0 or start < 0 or seed < 0:
             raise HiganError(f"num {num}, seed {seed}, start {start}: expected numbers from 0")
         require_memory(4 * num * self.z_dim, f"{num} samples")
-        return torch.from_numpy(sample_sphere(num, self.z_dim, seed, start))
+        return torch.from_numpy(self.network.sample(num, seed, start))
+
+    def normalize(self, codes: Tensor, space: str) -> Tensor:
+        """Return codes [N, ...] of another tool as the model draws those of `space`: z on its sphere, others kept."""
+        return codes if layered(space) else self.network.normalize(codes)
 
     def psi(self) -> Tensor:
         """Return the truncation of every layer, float32 [L] on the CPU: psi below `truncation_layers`, 1 above."""
@@ -148,19 +160,35 @@ class Generator:
     def broadcast(self, w: Codes) -> Tensor:
         """Return wp, float32 [N, L, w_dim]: w [N, w_dim] repeated for every layer, truncated."""
         self._require_layers("a w+ space")
-        w = self._codes(w, "w")[:, None]
-        average = self.network.w_avg
-        psi = self.psi().to(self.device)[:, None]
-        return torch.where(psi == 1, w, average + (w - average) * psi)
+        return self.network.broadcast(self._codes(w, "w"), self.psi().to(self.device))
+
+    def follow(
+        self, codes: Codes, space: str, label: int | Codes | None = None, until: str | None = None
+    ) -> dict[str, Tensor]:
+        """Return codes in `space` and in every space that follows from it, float32 on the device, by space.
+
+        `until` is the last of them, None for the entry.
+        """
+        codes = self._codes(codes, space)
+        found = {space: codes}
+        first, last = self.spaces.index(space), self.spaces.index(until or self.entry)
+        steps = (partial(self.map, label=label), self.broadcast)
+        for step, after in zip(steps[first:last], self.spaces[first + 1 :], strict=False):
+            found[after] = codes = step(codes)
+        return found
+
+    def to_entry(self, codes: Codes, space: str, label: int | Codes | None = None) -> Tensor:
+        """Return what synthesis starts from, wp (PGGAN: z), of codes in `space`; all but codes of wp are truncated."""
+        return self.follow(codes, space, label)[self.entry]
 
     def to_wp(self, codes: Codes, space: str, label: int | Codes | None = None) -> Tensor:
         """Return wp, float32 [N, L, w_dim] on the device, of codes in "z", "w" (these are truncated) or "wp" (kept)."""
         self._require_layers("a w+ space")
-        if space == "z":
-            return self.broadcast(self.map(codes, label))
-        if space == "w":
-            return self.broadcast(codes)
-        return self._codes(codes, space)
+        return self.to_entry(codes, space, label)
+
+    def strength(self, space: str) -> Tensor | None:
+        """Return the share [L] of a step in `space` that reaches each layer: `psi` in w; None where all of it does."""
+        return self.psi() if layered(space) and not per_layer(space) else None
 
     def styles(self, wp: Codes) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim], each float32 [N, C_l], as the layers use them.
@@ -195,7 +223,7 @@ class Generator:
             Codes or label do not fit the model, or memory does not suffice for one image.
         """
         codes = self._codes(codes, space)
-        labels = self._one_hot(label, len(codes)) if space == "z" else None
+        labels = None if layered(space) else self._one_hot(label, len(codes))
         images: list[Tensor] = []
         start = 0
         while start < len(codes):
@@ -207,7 +235,7 @@ class Generator:
             images.append(batch)
             start += len(batch)
         if not images:
-            return torch.empty(0, self.resolution, self.resolution, 3, dtype=torch.uint8, device=self.device)
+            return torch.empty(0, *self.image_size, 3, dtype=torch.uint8, device=self.device)
         return images[0] if len(images) == 1 else torch.cat(images)
 
     @torch.inference_mode()
@@ -216,33 +244,30 @@ class Generator:
     ) -> Tensor:
         """Return the images of the first `size` codes."""
         codes, label = codes[:size], None if label is None else label[:size]
-        if self.family == "pggan":
-            return self._to_uint8(self.network(codes), finite)
-        wp = self.to_wp(codes, space, label)
-        return self.image(self.advance(self.initial(len(wp)), wp, 0, self.num_layers), finite)
+        entry = self.to_entry(codes, space, label)
+        return self.image(self.advance(self.initial(entry), entry, 0, self.num_layers), finite)
 
     def render(self, codes: Tensor) -> Tensor:
         """Return images, float32 [N, 3, H, W], nominally in [-1, 1], differentiable in `codes`: wp (PGGAN: z)."""
-        codes = self._codes(codes, self.spaces[-1])
-        if self.family == "pggan":
-            return self.network(codes)
-        state = self.network.initial(len(codes))
+        codes = self._codes(codes, self.entry)
+        state = self.network.initial(codes)
         for layer in range(self.num_layers):
             state = self.network.layer(layer, state, codes[:, layer], self._noise(layer, codes[:, layer]))
         return self.network.image(state)
 
-    def initial(self, num: int) -> State:
-        """Return the state of `num` samples that enters layer 0, for `advance`."""
-        self._require_layers("layers")
-        return self.network.initial(num)
+    @torch.inference_mode()
+    def initial(self, codes: Tensor) -> State:
+        """Return the state that enters layer 0, for `advance`, of wp [N, L, w_dim] (PGGAN: z, through all layers)."""
+        return self.network.initial(self._codes(codes, self.entry))
 
     @torch.inference_mode()
     def advance(self, state: State, wp: Tensor, start: int, stop: int) -> State:
         """Apply layers `start` to `stop` - 1 to a state that has left layer `start` - 1; wp is all of [N, L, w_dim].
 
+        A model without layers takes none, 0 to 0, and gives the state back.
+
         States may be kept and advanced more than once: images that differ from one layer on share what comes before.
         """
-        self._require_layers("layers")
         if not 0 <= start <= stop <= self.num_layers:
             raise HiganError(f"layers {start} to {stop}; expected 0 <= start <= stop <= {self.num_layers}")
         for layer in range(start, stop):
@@ -302,15 +327,15 @@ class Generator:
         return torch.nn.functional.one_hot(labels.long().reshape(-1).expand(num), count).float()
 
     def _require_layers(self, what: str) -> None:
-        if len(self.spaces) == 1:
-            raise HiganError(f"{self.name} ({self.family}) does not have {what}: its only latent space is z")
+        if not self.has_layers:
+            raise HiganError(f"{self.name} ({self.family}) does not have {what}: its only latent space is {self.entry}")
 
     def _noise(self, layer: int, code: Tensor) -> Tensor | None:
         """Return the noise [1 or N, 1, H, W] that replaces the stored one of a layer; None keeps the stored."""
-        if self.noise == "const" or not (size := self.network.noise_size(layer)):
+        if self.noise == "const" or not all(size := self.network.noise_size(layer)):
             return None
         if self.noise == "none":
-            return torch.zeros(1, 1, size, size, device=self.device)
+            return torch.zeros(1, 1, *size, device=self.device)
         return random_noise(code, layer, size).to(self.device)
 
     def _choose_batch_size(self) -> int:
@@ -328,34 +353,13 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.mul(127.5).add_(128).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def sample_sphere(num: int, dim: int, seed: int, start: int) -> np.ndarray:
-    """Return float32 [num, dim], uniform on the sphere of radius sqrt(dim); row i depends on (seed, start + i) alone.
-
-    Each row reads its own stretch of a counter-based stream (Philox), so that any block of rows is drawn at once; the
-    normal numbers are Box and Muller's.
-    """
-    result = np.empty((num, dim), np.float32)
-    words = -(-dim // 8) * 4  # one for two numbers, in Philox's blocks of four
-    for first in range(0, num, SAMPLE_ROWS):
-        rows = min(SAMPLE_ROWS, num - first)
-        stream = np.random.Philox(key=seed % 2**128)
-        stream.advance((start + first) * words // 4)
-        bits = stream.random_raw(rows * words).reshape(rows, words)
-        radius = np.sqrt(-2 * np.log(((bits >> np.uint64(32)) + 0.5) * 2.0**-32)).astype(np.float32)
-        angle = ((bits & np.uint64(2**32 - 1)) * (2 * np.pi * 2.0**-32)).astype(np.float32)
-        normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :dim]
-        normal *= math.sqrt(dim) / np.linalg.norm(normal, axis=1, keepdims=True)
-        result[first : first + rows] = normal
-    return result
-
-
-def random_noise(code: Tensor, layer: int, size: int) -> Tensor:
-    """Return standard normal noise, float32 [N, 1, size, size] on the CPU, drawn from the layer and each row of `code`.
+def random_noise(code: Tensor, layer: int, size: tuple[int, int]) -> Tensor:
+    """Return standard normal noise, float32 [N, 1, *size] on the CPU, drawn from the layer and each row of `code`.
 
     So neither the batch nor the layers that a state shares with others change it.
     """
     noises = []
     for row in code.detach().float().cpu().numpy():
         generator = np.random.Generator(np.random.Philox(key=[zlib.crc32(row.tobytes()), layer]))
-        noises.append(generator.standard_normal((1, size, size), dtype=np.float32))
+        noises.append(generator.standard_normal((1, *size), dtype=np.float32))
     return torch.from_numpy(np.stack(noises))

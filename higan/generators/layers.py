@@ -1,4 +1,4 @@
-"""What the three families share: equalised-rate weights, pixel normalisation and FIR resampling."""
+"""What families share: equalised-rate weights, pixel normalisation and FIR resampling."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-8  # of every normalisation in the three reference programs
 SLOPE = 0.2  # of every leaky ReLU in the three reference programs
+SAMPLE_ROWS = 1024  # rows drawn at once, small enough for the caches
 
 
 def random_weight(*shape: int, divisor: float = 1.0) -> Tensor:
@@ -31,6 +33,36 @@ def pixel_norm(x: Tensor) -> Tensor:
 def to_sphere(z: Tensor) -> Tensor:
     """Scale every row of `z` [N, D] to norm sqrt(D), as the reference program does before the mapping network."""
     return z / z.norm(dim=1, keepdim=True) * math.sqrt(z.shape[1])
+
+
+def sample_sphere(num: int, dim: int, seed: int, start: int) -> np.ndarray:
+    """Return float32 [num, dim], uniform on the sphere of radius sqrt(dim); row i depends on (seed, start + i) alone.
+
+    Each row reads its own stretch of a counter-based stream (Philox), so that any block of rows is drawn at once; the
+    normal numbers are Box and Muller's.
+    """
+    result = np.empty((num, dim), np.float32)
+    words = -(-dim // 8) * 4  # one for two numbers, in Philox's blocks of four
+    for first in range(0, num, SAMPLE_ROWS):
+        rows = min(SAMPLE_ROWS, num - first)
+        stream = np.random.Philox(key=seed % 2**128)
+        stream.advance((start + first) * words // 4)
+        bits = stream.random_raw(rows * words).reshape(rows, words)
+        radius = np.sqrt(-2 * np.log(((bits >> np.uint64(32)) + 0.5) * 2.0**-32)).astype(np.float32)
+        angle = ((bits & np.uint64(2**32 - 1)) * (2 * np.pi * 2.0**-32)).astype(np.float32)
+        normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :dim]
+        normal *= math.sqrt(dim) / np.linalg.norm(normal, axis=1, keepdims=True)
+        result[first : first + rows] = normal
+    return result
+
+
+def truncate(w: Tensor, average: Tensor, psi: Tensor) -> Tensor:
+    """Return wp [N, L, D]: w [N, D] for every layer l, average [D] + (w - average) * psi[l] (exactly w where psi is 1).
+
+    Source: Karras et al. 2019, appendix B.
+    """
+    w, psi = w[:, None], psi[:, None]
+    return torch.where(psi == 1, w, average + (w - average) * psi)
 
 
 class EqualizedLinear(nn.Module):

@@ -7,24 +7,41 @@ how codes are truncated are its own; nobody else asks which family a network is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-State = tuple["Tensor | None", ...]  # what travels from layer to layer: activations [N, C, H, W] and the family's own
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+SPACES = ("z", "w", "wp")  # every latent space, in the order in which one follows from the other
+State = tuple[Tensor, ...]  # what travels from layer to layer: activations [N, C, H, W] and the family's own
+
+
+def layered(space: str) -> bool:
+    """Whether the layers read codes of `space`: in w all of them the same, in wp each its own; not in z."""
+    return space != SPACES[0]
+
+
+def per_layer(space: str) -> bool:
+    """Whether a code of `space` holds a row for each layer, as in wp."""
+    return space == SPACES[-1]
 
 
 class Network(Protocol):
     """A network in evaluation mode: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, H, W].
+
+    It is a torch.nn.Module; of that, only what `Generator` calls is listed here.
 
     Attributes
     ----------
     family
         Name of the family, such as "stylegan2".
     spaces
-        The latent spaces it has, in the order in which one follows from the other: ("z", "w", "wp"), or ("z",) for a
-        network without layer-wise codes. The last is the entry: what `initial` and `layer` work on.
+        The latent spaces it has, the first of `SPACES`: ("z", "w", "wp"), or ("z",) for a network without layer-wise
+        codes. The last is the entry: what `initial` and `layer` work on.
     truncation
         Default psi, and the number of layers that it is applied to.
     image_size, image_channels
@@ -33,13 +50,11 @@ class Network(Protocol):
         Number L of layers that read a code of their own; 0 without layer-wise codes.
     z_dim, w_dim, label_dim
         Widths of z and w (0 without w); number of classes (0 for an unconditional network).
-    largest_activation
-        Number of values per sample in the largest layer, by which batches are chosen.
     """
 
     family: ClassVar[str]
-    spaces: tuple[str, ...]
-    truncation: tuple[float, int]
+    spaces: ClassVar[tuple[str, ...]]
+    truncation: ClassVar[tuple[float, int]]
     image_size: tuple[int, int]
     image_channels: int
     num_layers: int
@@ -47,8 +62,11 @@ class Network(Protocol):
     w_dim: int
     label_dim: int
 
+    def __init__(self, *args: Any, **settings: Any) -> None: ...
+
     @property
-    def largest_activation(self) -> int: ...
+    def largest_activation(self) -> int:
+        """Number of values per sample in the largest layer, by which batches are chosen."""
 
     @staticmethod
     def infer_settings(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -60,14 +78,17 @@ class Network(Protocol):
     def prepare(self, dtype: torch.dtype) -> None:
         """Lay the weights out once for inference in `dtype`; call again after they change."""
 
-    def normalize(self, z: Tensor) -> Tensor:
-        """Return z [N, z_dim] as the family draws it: on the sphere of radius sqrt(z_dim), or as it is."""
+    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
+        """Return z, float32 [num, z_dim], as the family draws it; row i depends on (seed, start + i) alone."""
 
-    def map(self, z: Tensor, label: Tensor | None) -> Tensor:
-        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional network, one-hot labels [N, label_dim]."""
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] of another tool as the family draws it: on the sphere of radius sqrt(z_dim), say."""
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional network, labels [N, label_dim]; z without w."""
 
     def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
-        """Return wp [N, L, w_dim] of w [N, w_dim], truncated by psi [L] as the family does it."""
+        """Return wp [N, L, w_dim] of w [N, w_dim], truncated by psi [L] as the family does it; w itself without wp."""
 
     def styles(self, wp: Tensor) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim], each [N, C_l], as the layers use them."""
@@ -79,7 +100,22 @@ class Network(Protocol):
         """Return the state that enters layer 0, of entry codes [N, ...]; without layers that is all of the network."""
 
     def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
-        """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""
+        """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next.
+
+        `noise` [1 or N, 1, H, W] replaces the noise image that the network holds.
+        """
 
     def image(self, state: State) -> Tensor:
         """Return the image [N, C, H, W] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
+
+    def eval(self) -> Self: ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+
+    def to(self, device: torch.device) -> Self: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> object: ...

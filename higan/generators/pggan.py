@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +19,11 @@ from higan.generators.layers import (
     infer_blocks,
     pixel_norm,
     random_weight,
+    sample_sphere,
+    to_sphere,
     whole_lod,
 )
+from higan.generators.network import State
 
 
 class PGGAN(nn.Module):
@@ -46,8 +50,9 @@ class PGGAN(nn.Module):
         `lod` is no whole number of blocks.
     """
 
-    family = "pggan"
-    spaces = ("z",)
+    family: ClassVar[str] = "pggan"
+    spaces: ClassVar[tuple[str, ...]] = ("z",)
+    truncation: ClassVar[tuple[float, int]] = (1.0, 0)
     num_layers = w_dim = label_dim = 0
 
     def __init__(
@@ -59,7 +64,8 @@ class PGGAN(nn.Module):
         lod: float = 0,
     ) -> None:
         super().__init__()
-        self.resolution, self.z_dim, self.lod = resolution, z_dim, whole_lod(lod, resolution)
+        self.image_size, self.image_channels = (resolution, resolution), 3
+        self.z_dim, self.lod = z_dim, whole_lod(lod, resolution)
         self.dtype = torch.float32
         self.largest_activation = max(count * size**2 for size, count in channels.items())
 
@@ -84,14 +90,46 @@ class PGGAN(nn.Module):
         for layer in self.layers:
             layer.prepare(dtype)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images [N, 3, R, R] (float32, nominally in [-1, 1]) of z [N, z_dim]."""
-        x = pixel_norm(z)[:, :, None, None].to(self.dtype)
+    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
+        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
+        return sample_sphere(num, self.z_dim, seed, start)
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
+        return to_sphere(z)
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return z [N, z_dim] itself: there is no w."""
+        return z
+
+    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
+        """Return z [N, z_dim] itself: there is no wp, and nothing is truncated."""
+        return w
+
+    def styles(self, wp: Tensor) -> list[Tensor]:
+        """Return no styles."""
+        return []
+
+    def noise_size(self, layer: int) -> tuple[int, int]:
+        """Return (0, 0): no layer adds noise."""
+        return 0, 0
+
+    def initial(self, codes: Tensor) -> State:
+        """Return the state that holds the images [N, 3, R, R] of z [N, z_dim]."""
+        x = pixel_norm(codes)[:, :, None, None].to(self.dtype)
         blocks = len(self.outputs) - self.lod
         for layer in self.layers[: 2 * blocks]:
             x = layer(x)
         image = self.outputs[blocks - 1](x).float()
-        return F.interpolate(image, scale_factor=2**self.lod) if self.lod else image
+        return (F.interpolate(image, scale_factor=2**self.lod) if self.lod else image,)
+
+    def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
+        """Return `state` as it is: no layer reads a code."""
+        return state
+
+    def image(self, state: State) -> Tensor:
+        """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of what `initial` returns."""
+        return state[0]
 
 
 class Layer(nn.Module):

@@ -1,13 +1,15 @@
 """StyleGAN's generator (Karras et al. 2019, "A style-based generator architecture for GANs").
 
 Layer l reads code l: noise, leaky ReLU, instance norm and style, then the convolution with bias into layer l + 1.
+The state is one tensor: activations [N, C, H, W] before the noise of the next layer, after the last layer the image.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,11 +27,14 @@ from higan.generators.layers import (
     infer_mapping,
     pixel_norm,
     random_weight,
+    sample_sphere,
+    to_sphere,
+    truncate,
     whole_lod,
 )
+from higan.generators.network import State
 
 EXACT_SIZE = 16  # up to here activations stay in float32: little arithmetic, whose rounding reaches every later layer
-State = tuple[Tensor]  # activations [N,C,H,W] before the noise of the next layer, after the last layer the image
 
 
 class StyleGAN(nn.Module):
@@ -53,7 +58,7 @@ class StyleGAN(nn.Module):
     Attributes
     ----------
     w_avg
-        Buffer [w_dim]: the average w, towards which `Generator` truncates.
+        Buffer [w_dim]: the average w, towards which codes are truncated.
 
     Raises
     ------
@@ -63,9 +68,11 @@ class StyleGAN(nn.Module):
         `lod` is no whole number of blocks.
     """
 
-    family = "stylegan"
-    spaces = ("z", "w", "wp")
+    family: ClassVar[str] = "stylegan"
+    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
+    truncation: ClassVar[tuple[float, int]] = (0.7, 8)  # the paper's programs
     label_dim = 0
+    w_avg: Tensor
 
     def __init__(
         self,
@@ -80,9 +87,10 @@ class StyleGAN(nn.Module):
     ) -> None:
         super().__init__()
         blocks = int(math.log2(resolution)) - 1
-        self.resolution, self.z_dim, self.w_dim, self.lod = resolution, z_dim, w_dim, whole_lod(lod, resolution)
+        self.image_size, self.image_channels = (resolution, resolution), 3
+        self.z_dim, self.w_dim, self.lod = z_dim, w_dim, whole_lod(lod, resolution)
         self.num_layers = 2 * blocks
-        self.last_layer = 2 * (blocks - lod) - 1
+        self.last_layer = 2 * (blocks - self.lod) - 1
         self.largest_activation = max(count * size**2 for size, count in channels.items())
 
         self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_dim or w_dim)
@@ -107,24 +115,37 @@ class StyleGAN(nn.Module):
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
         self.mapping.prepare()
         for index, layer in enumerate(self.layers):
-            layer.prepare(dtype if self.noise_size(index) > EXACT_SIZE else torch.float32)
+            layer.prepare(dtype if self.noise_size(index)[0] > EXACT_SIZE else torch.float32)
 
-    def noise_size(self, layer: int) -> int:
-        """Return the side of the noise image that `layer` adds."""
-        return self.layers[layer].noise.shape[2]
+    def noise_size(self, layer: int) -> tuple[int, int]:
+        """Return height and width of the noise image that `layer` adds."""
+        height, width = self.layers[layer].noise.shape[2:]
+        return height, width
+
+    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
+        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
+        return sample_sphere(num, self.z_dim, seed, start)
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
+        return to_sphere(z)
 
     def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Return w [N, w_dim] of z [N, z_dim]; there are no labels."""
         return self.mapping(z)
 
+    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
+        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
+        return truncate(w, self.w_avg, psi)
+
     def styles(self, wp: Tensor) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim]: C scales (to which 1 is added), then C shifts."""
         return [layer.style(wp[:, index]) for index, layer in enumerate(self.layers)]
 
-    def initial(self, num: int) -> State:
-        """Return the state that enters layer 0, for `num` samples."""
+    def initial(self, codes: Tensor) -> State:
+        """Return the state that enters layer 0, the same for all of wp [N, L, w_dim]."""
         const = self.layers[0].convolve(self.const).to(memory_format=torch.channels_last)
-        return (const.expand(num, -1, -1, -1),)
+        return (const.expand(len(codes), -1, -1, -1),)
 
     def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
         """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""

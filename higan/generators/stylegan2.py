@@ -2,13 +2,15 @@
 
 A convolution with modulated weights is computed on modulated activations instead, which is the same function and lets
 one plain convolution serve the whole batch: y = d * conv(x * s, W), with d = 1 / sqrt(s^2 @ sum(W^2) + eps).
+The state is the activations [N, C, H, W] and, once there is one, the image so far [N, 3, H, W].
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,12 +25,15 @@ from higan.generators.layers import (
     infer_mapping,
     pixel_norm,
     random_weight,
+    sample_sphere,
+    to_sphere,
+    truncate,
     upsample_fir,
 )
+from higan.generators.network import State
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 GAIN = math.sqrt(2)  # of the activation
-State = tuple[Tensor, "Tensor | None"]  # activations [N,C,H,W] and the image so far [N,3,H,W]
 
 
 class StyleGAN2(nn.Module):
@@ -54,7 +59,7 @@ class StyleGAN2(nn.Module):
     Attributes
     ----------
     w_avg
-        Buffer [w_dim]: the average w, towards which `Generator` truncates.
+        Buffer [w_dim]: the average w, towards which codes are truncated.
 
     Raises
     ------
@@ -64,8 +69,10 @@ class StyleGAN2(nn.Module):
         There is no such architecture.
     """
 
-    family = "stylegan2"
-    spaces = ("z", "w", "wp")
+    family: ClassVar[str] = "stylegan2"
+    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
+    truncation: ClassVar[tuple[float, int]] = (0.5, 18)  # the paper's programs: all layers
+    w_avg: Tensor
 
     def __init__(
         self,
@@ -85,7 +92,8 @@ class StyleGAN2(nn.Module):
         if architecture not in ARCHITECTURES:
             raise ValueError(f"its architecture is {str(architecture)[:40]!r}; supported: {', '.join(ARCHITECTURES)}")
         blocks = int(math.log2(resolution)) - 1
-        self.resolution, self.z_dim, self.w_dim, self.label_dim = resolution, z_dim, w_dim, label_dim
+        self.image_size, self.image_channels = (resolution, resolution), 3
+        self.z_dim, self.w_dim, self.label_dim = z_dim, w_dim, label_dim
         self.architecture = architecture
         self.num_layers = 2 * blocks
         self.dtype = torch.float32
@@ -124,41 +132,56 @@ class StyleGAN2(nn.Module):
         for layer in self.layers:
             layer.prepare(dtype)
 
-    def noise_size(self, layer: int) -> int:
-        """Return the side of the noise image that `layer` adds, 0 if none."""
-        return self.layers[layer].noise.shape[2] if layer < self.num_layers - 1 else 0
+    def noise_size(self, layer: int) -> tuple[int, int]:
+        """Return height and width of the noise image that `layer` adds; (0, 0) for the last, which adds none."""
+        if layer == self.num_layers - 1:
+            return 0, 0
+        height, width = self.layers[layer].noise.shape[2:]
+        return height, width
 
     @property
     def largest_activation(self) -> int:
         """Number of values per sample in the largest layer."""
-        return max(layer.weight.shape[0] * layer.noise.shape[2] ** 2 for layer in self.layers)
+        return max(layer.weight.shape[0] * layer.noise.numel() for layer in self.layers)
+
+    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
+        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
+        return sample_sphere(num, self.z_dim, seed, start)
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
+        return to_sphere(z)
 
     def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Return w [N, w_dim] of z [N, z_dim] and, for a conditional model, one-hot labels [N, label_dim]."""
         return self.mapping(z, label)
+
+    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
+        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
+        return truncate(w, self.w_avg, psi)
 
     def styles(self, wp: Tensor) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim]: one value per input channel of layer l, last of the RGB output."""
         modules = [*self.layers, self.outputs[-1]]
         return [module.style(wp[:, layer]) for layer, module in enumerate(modules)]
 
-    def initial(self, num: int) -> State:
-        """Return the state that enters layer 0, for `num` samples."""
+    def initial(self, codes: Tensor) -> State:
+        """Return the state that enters layer 0, the same for all of wp [N, L, w_dim]."""
         const = self.const.to(self.dtype, memory_format=torch.channels_last)
-        return const.expand(num, -1, -1, -1), None
+        return (const.expand(len(codes), -1, -1, -1),)
 
     def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
         """Apply everything that reads the code [N, w_dim] of layer `index` and return the state that enters the next.
 
         Layer 2b+1 first writes block b's image, then starts block b+1; the last layer only writes the image.
         """
-        x, image = state
+        x, image = state[0], state[1] if len(state) > 1 else None
         if index % 2 == 1 and (self.architecture == "skip" or index == self.num_layers - 1):
             output = self.outputs[index // 2 if self.architecture == "skip" else 0]
             rgb = output(x, code)
             image = rgb if image is None else upsample_fir(image).add_(rgb)
-        if index == self.num_layers - 1:
-            return x, image
+            if index == self.num_layers - 1:
+                return x, image
         y = self.layers[index](x, code, noise)
         if self.architecture == "resnet":
             # the skip of a block joins after its second convolution; until then it travels in place of the image
@@ -166,18 +189,17 @@ class StyleGAN2(nn.Module):
                 image = self.skips[index // 2](x)
             elif index > 0 and image is not None:
                 y, image = (y + image).mul_(math.sqrt(0.5)), None
-        return y, image
+        return (y,) if image is None else (y, image)
 
     def image(self, state: State) -> Tensor:
         """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
-        image = state[1]
-        if image is None:
+        if len(state) < 2:
             raise ValueError("the state has not passed the last layer: apply layers 0 to num_layers - 1 first")
-        return image.float()
+        return state[1].float()
 
     def forward(self, wp: Tensor, noises: list[Tensor] | None = None) -> Tensor:
         """Return images [N, 3, R, R] of wp [N, L, w_dim]; `noises`, one [N, 1, H, W] per layer, replace the stored."""
-        state = self.initial(wp.shape[0])
+        state = self.initial(wp)
         for index in range(self.num_layers):
             noise = None if noises is None or index == self.num_layers - 1 else noises[index]
             state = self.layer(index, state, wp[:, index], noise)

@@ -98,12 +98,12 @@ def write_page(
 
 def describe_origin(generator: Generator) -> dict[str, str]:
     """Return the model, its truncation, this process's command line and the versions, for the foot of a page."""
-    rows = {"Model": f"{generator.name} ({generator.family}, {generator.resolution} × {generator.resolution})"}
+    rows = {"Model": f"{generator.name} ({generator.family}, {' × '.join(map(str, generator.image_size))})"}
     if generator.sha256:
         rows["Weights (SHA-256)"] = generator.sha256
     if generator.truncation_layers and generator.truncation_psi != 1:
         rows["Truncation"] = f"psi {generator.truncation_psi:g} on the first {generator.truncation_layers} layers"
-    elif "wp" in generator.spaces:
+    elif generator.has_layers:
         rows["Truncation"] = "none"
     rows["Command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     rows["Versions"] = ", ".join(f"{name} {number}" for name, number in versions().items())

@@ -13,6 +13,7 @@ import numpy as np
 
 from higan.directions.boundaries import Boundary, check_name, write_description
 from higan.files import write_array, write_atomic
+from higan.generators.network import layered
 from higan.rescoring.rescore import Rescoring
 
 
@@ -70,7 +71,7 @@ def log_lines(rescoring: Rescoring) -> list[str]:
     for index, (name, space) in enumerate(zip(rescoring.names, rescoring.spaces, strict=True)):
         own = rescoring.delta.value[index, :, rescoring.targets[index]]
         lines.append(f"Boundary `{name}` from {space.upper()} space.")
-        if space != "z":
+        if layered(space):
             ranked = sorted(rescoring.layers, key=lambda layer: -own[1 + layer])
             lines += [f"  Layer {layer:02d}: {own[1 + layer]:7.4f}" for layer in ranked]
         overall.append((name, own[0]))
@@ -101,7 +102,7 @@ def to_csv(rescoring: Rescoring) -> str:
     columns = ("all", *rescoring.layers)
     found["control_high"] = np.broadcast_to(found["control_high"], rescoring.delta.value.shape)
     for b, (name, space) in enumerate(zip(rescoring.names, rescoring.spaces, strict=True)):
-        for c, layer in enumerate(columns if space != "z" else columns[:1]):
+        for c, layer in enumerate(columns if layered(space) else columns[:1]):
             for k, (group, output) in enumerate(zip(rescoring.output_groups, rescoring.outputs, strict=True)):
                 values = [found[column][b, c, k] for column in names]
                 row = ["" if np.isnan(value) else f"{value:.6g}" for value in values]

@@ -13,8 +13,8 @@ from higan.devices import within_memory
 from higan.directions.boundaries import Boundary
 from higan.errors import HiganError
 from higan.generators import Generator
-from higan.generators.generator import NotFiniteError, State
-from higan.generators.layers import to_sphere
+from higan.generators.generator import NotFiniteError
+from higan.generators.network import State, layered
 from higan.predictors import Predictor
 from higan.rescoring.statistics import group_rows
 
@@ -33,24 +33,24 @@ def prepare_codes(
         space = "z"
     if not len(given) or not bool(torch.isfinite(given).all()):
         raise HiganError("codes are empty or not finite; expected finite numbers")
-    if codes is not None and space == "z":
-        given = to_sphere(given)
+    if codes is not None:
+        given = generator.normalize(given, space)
     prepared: dict[str, Tensor] = {}
-    if "wp" in generator.spaces:
+    if generator.has_layers:
         blocks = given.split(1024)
-        prepared["wp"] = torch.cat([generator.to_wp(block, space) for block in blocks])
-    if any(boundary.space == "z" for boundary in boundaries) or not prepared:
-        if space != "z":
+        prepared[generator.entry] = torch.cat([generator.to_wp(block, space) for block in blocks])
+    if any(not layered(boundary.space) for boundary in boundaries) or not prepared:
+        if layered(space):
             raise HiganError(f"a z boundary moves codes of space z, but the codes are of {space}")
-        prepared["z"] = given.to(generator.device, torch.float32)
+        prepared[space] = given.to(generator.device, torch.float32)
     return prepared
 
 
 def random_boundaries(generator: Generator, boundaries: Sequence[Boundary], num: int, seed: int) -> list[Boundary]:
     """Return `num` random unit directions, in w unless all boundaries are of z."""
-    space = "w" if any(boundary.space != "z" for boundary in boundaries) else "z"
+    space = "w" if any(layered(boundary.space) for boundary in boundaries) else "z"
     random = np.random.default_rng([seed, 1])
-    directions = random.standard_normal((num, 1, generator.w_dim if space == "w" else generator.z_dim))
+    directions = random.standard_normal((num, 1, *generator.code_shape(space)))
     directions /= np.linalg.norm(directions, axis=2, keepdims=True)
     return [Boundary("random", direction.astype(np.float32), space) for direction in directions]
 
@@ -58,8 +58,8 @@ def random_boundaries(generator: Generator, boundaries: Sequence[Boundary], num:
 def make_step(generator: Generator, boundary: Boundary, distance: float) -> Tensor:
     """Return how codes move, float32 on the device: [D] in z, [L, W] in w+."""
     direction = torch.from_numpy(boundary.direction[0].astype(np.float64))
-    if boundary.space == "w":
-        direction = generator.psi().double()[:, None] * direction
+    if (strength := generator.strength(boundary.space)) is not None:
+        direction = strength.double()[:, None] * direction
     return (distance * direction).to(generator.device, torch.float32)
 
 
@@ -188,7 +188,7 @@ def measure_batch(
     if wp is None:
         images = generator.synthesize(base["z"][rows], "z")
     else:
-        below = generator.initial(len(wp))
+        below = generator.initial(wp)
         images = draw(below, wp, 0)
     scores = predict(predictor, images, rows.start)
     sums.append(partial(tally.begin, rows, scores))

@@ -20,6 +20,7 @@ from higan.directions.move import MOST_DISTANCE
 from higan.errors import HiganError
 from higan.files import digest
 from higan.generators import Generator
+from higan.generators.network import layered
 from higan.predictors import Predictor
 from higan.rescoring.measure import SwapTally, Tally, make_step, measure, prepare_codes, random_boundaries
 from higan.rescoring.statistics import (
@@ -183,13 +184,13 @@ def rescore(
         )
     outputs = [(name, group) for group, names in predictor.names.items() for name in names]
     targets = [check_boundary(generator, boundary, predictor) for boundary in boundaries]
-    if layer_swap and "wp" not in generator.spaces:
-        raise HiganError(f"{generator.name} ({generator.family}) has no layers to swap: its only latent space is z")
+    if layer_swap and not generator.has_layers:
+        raise HiganError(f"{generator.name} ({generator.family}) has no layers to swap")
     base = prepare_codes(generator, boundaries, num, seed, codes, space)
     num = len(next(iter(base.values())))
     if layer_swap and num < 2:
         raise HiganError("a layer swap needs 2 samples at least; give a larger num")
-    layerwise = layerwise and any(boundary.space != "z" for boundary in boundaries)
+    layerwise = layerwise and any(layered(boundary.space) for boundary in boundaries)
     layers = tuple(range(generator.num_layers)) if layerwise else ()
     controls = random_boundaries(generator, boundaries, control, seed)
     steps = [make_step(generator, boundary, distance) for boundary in (*boundaries, *controls)]
@@ -206,7 +207,7 @@ def rescore(
     weights = resampling_weights(len(tally.group_sizes), seed)
     delta, signed = (estimate_means(sums, tally.group_sizes, weights) for sums in (tally.clamped, tally.signed))
     risen, image_change = (sums / num for sums in (tally.risen, tally.change))
-    of_z = np.array([boundary.space == "z" for boundary in boundaries], dtype=bool)
+    of_z = np.array([not layered(boundary.space) for boundary in boundaries], dtype=bool)
     for table in (*vars(delta).values(), *vars(signed).values(), risen, image_change):
         table[of_z, 1:] = np.nan
     control_delta, control_signed = (sums / num for sums in (tally.control_clamped, tally.control_signed))
@@ -312,14 +313,15 @@ def make_strips(
     """Return uint8 [B, 2 + L, H, W, 3]: a sample unmoved, moved as a whole, and moved at each layer."""
     strips = []
     for boundary, step, sample in zip(boundaries, steps, samples, strict=False):
-        code = base["z" if boundary.space == "z" else "wp"][sample]
+        space = generator.entry if layered(boundary.space) else boundary.space
+        code = base[space][sample]
         codes = torch.stack([code, code + step, *[code] * len(layers)])
-        if boundary.space != "z":
+        if layered(boundary.space):
             for layer in layers:
                 codes[2 + layer, layer] += step[layer]
-        strips.append(generator.synthesize(codes, "z" if boundary.space == "z" else "wp").cpu().numpy())
-    size = generator.resolution
-    return np.stack(strips) if strips else np.zeros((0, 2 + len(layers), size, size, 3), dtype=np.uint8)
+        strips.append(generator.synthesize(codes, space).cpu().numpy())
+    empty = np.zeros((0, 2 + len(layers), *generator.image_size, 3), dtype=np.uint8)
+    return np.stack(strips) if strips else empty
 
 
 def median_row(values: np.ndarray) -> int:

@@ -14,7 +14,9 @@ from higan import devices
 from higan.checkpoints import write_checkpoint
 from higan.errors import CheckpointError, HiganError
 from higan.generators import build_network, load_generator
-from higan.generators.generator import Generator, NotFiniteError, State, sample_sphere, to_uint8
+from higan.generators.generator import Generator, NotFiniteError, to_uint8
+from higan.generators.layers import sample_sphere
+from higan.generators.network import State
 from higan.generators.stylegan import StyleGAN, normalize_batch, normalize_rows
 from higan.generators.stylegan2 import StyleGAN2
 from higan.generators.zoo import MODELS, PAPER_FOLDERS, find_file, folders, read_zoo
@@ -102,7 +104,7 @@ def test_shared_prefix(name: str, noise: str) -> None:
     wp = model.to_wp(model.sample(2, seed=0), "z")
     expected = model.synthesize(wp)
     for layer in range(model.num_layers + 1):
-        state = model.advance(model.initial(2), wp, 0, layer)
+        state = model.advance(model.initial(wp), wp, 0, layer)
         assert torch.equal(model.image(model.advance(state, wp, layer, model.num_layers)), expected)
 
 
@@ -111,7 +113,7 @@ def test_a_change_of_one_layer_leaves_the_prefix_alone() -> None:
     wp = model.to_wp(model.sample(1, seed=0), "z")
     moved = wp.clone()
     moved[:, 3] += 1
-    prefix = model.advance(model.initial(1), wp, 0, 3)
+    prefix = model.advance(model.initial(wp), wp, 0, 3)
     found = model.image(model.advance(prefix, moved, 3, 6))
     assert torch.equal(found, model.synthesize(moved))
     assert not torch.equal(found, model.synthesize(wp))
@@ -180,7 +182,6 @@ def test_pggan_has_no_layers() -> None:
         lambda: model.broadcast(z),
         lambda: model.styles(z),
         lambda: model.to_wp(z, "z"),
-        lambda: model.initial(2),
         lambda: model.synthesize(z),
     ):
         with pytest.raises(HiganError, match="pggan"):
@@ -196,7 +197,7 @@ def test_wrong_codes() -> None:
     with pytest.raises(HiganError, match="from 0"):
         model.sample(-1, seed=0)
     with pytest.raises(HiganError, match="start <= stop"):
-        model.advance(model.initial(1), torch.zeros(1, 6, 10), 3, 7)
+        model.advance(model.initial(torch.zeros(1, 6, 10)), torch.zeros(1, 6, 10), 3, 7)
 
 
 def test_no_codes_no_images() -> None:
@@ -360,7 +361,7 @@ def test_settings_out_of_range() -> None:
 def test_an_image_needs_every_layer() -> None:
     model = Generator(tiny(), "tiny")
     with pytest.raises(ValueError, match="has not passed the last layer"):
-        model.image(model.initial(1))
+        model.image(model.initial(torch.zeros(1, 6, 10)))
 
 
 def test_layers_left_out_of_a_growing_stylegan() -> None:

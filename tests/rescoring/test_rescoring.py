@@ -138,13 +138,13 @@ def test_layer_swap_shares() -> None:
             rows = torch.arange(len(codes) * 4)
             return torch.stack([self.sample(1, 9, int(row))[0, :1].expand(64) for row in rows]).view(-1, 4, 64)
 
-        def initial(self, num: int) -> Any:
-            return torch.zeros(num, 4), None
+        def initial(self, codes: Tensor) -> Any:
+            return (torch.zeros(len(codes), 4),)
 
         def advance(self, state: Any, wp: Tensor, start: int, stop: int) -> Any:
             values = state[0].clone()
             values[:, start:stop] = wp[:, start:stop, 0]
-            return values, None
+            return (values,)
 
         def image(self, state: Any) -> Tensor:
             levels = (state[0] * torch.tensor([4.0, 2.0, 1.0, 0.0])).sum(dim=1) * 5 + 128
