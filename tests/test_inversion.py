@@ -161,7 +161,7 @@ def test_own_samples_are_found_again(generator: Generator) -> None:
     assert (found.psnr > 10 * np.log10(255**2 / error) + 10).all()  # than the average: ten times nearer
     assert np.array_equal(found.images, generator.synthesize(found.codes).cpu().numpy())
     assert (found.losses[-1] < found.losses[0] / 3).all()
-    assert (found.image_percentile == 0).all() and (found.code_percentile < 100).all()
+    assert (found.image_percentile < 99).all() and (found.code_percentile < 100).all()
     assert "2 pictures" in repr(found)
 
 
@@ -184,7 +184,7 @@ def test_noise_is_said_to_be_no_picture_of_the_model(generator: Generator) -> No
     noise = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3)).astype(np.uint8)
     found = higan.invert(generator, noise, steps=60)
     own = higan.invert(generator, generator.synthesize(generator.sample(1, 5), "z").cpu().numpy(), steps=60)
-    assert found.image_percentile[0] > own.image_percentile[0] and found.psnr[0] < own.psnr[0]
+    assert found.image_percentile[0] == 100 > own.image_percentile[0] and found.psnr[0] < own.psnr[0]
 
 
 def test_features_take_part(generator: Generator) -> None:
@@ -200,7 +200,7 @@ def test_the_parts(generator: Generator) -> None:
     # a constant difference of 0.5 is the same at each of the four scales: 4 * (0.5 + 2 * 0.25)
     assert torch.allclose(pixel_loss(images, images + 0.5), torch.full((2,), 4.0), atol=1e-5)
     assert pixel_loss(images[..., :2, :2], images[..., :2, :2] + 0.5).tolist() == pytest.approx([1.0, 1.0])
-    assert ramp(0.5) == pytest.approx(1) and ramp(1 - 0.125) == pytest.approx(0.5) and ramp(0) < 0.1
+    assert ramp(0.5, 0.5) == 1 and ramp(1, 1 - 0.125) == pytest.approx(0.5) and ramp(0.01, 0.5) == pytest.approx(0.2)
     assert percentile(np.array([1.0, 2, 3, 4]), np.array([0.0, 2.5, 9])).tolist() == [0, 50, 100]
     statistics = sample_statistics(generator)
     assert statistics.codes.shape == (STATISTICS, 6, 16)

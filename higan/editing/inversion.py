@@ -52,8 +52,8 @@ class Inversion:
     code_percentile
         float64 [N]: share of the model's samples, in percent, that are nearer to the average than the code is.
     image_percentile
-        float64 [N]: share of pairs of samples, in percent, that differ less from each other than the found picture
-        does from the given one.
+        float64 [N]: share of the model's samples, in percent, that have another sample nearer to them than the given
+        picture has any, at 16 x 16 pixels.
     """
 
     codes: Tensor
@@ -80,17 +80,17 @@ class Statistics:
         Their mean [D], and the root mean square over dimensions of their standard deviations, a number.
     distances
         float64 [1000], sorted: how far each sample lies from the mean, see `distance`.
-    differences
-        float64 [500], sorted: `pixel_loss` between pairs of samples.
+    gaps
+        float64 [1000], sorted: how far each sample's thumbnail is from the nearest other one.
     thumbnails
-        float32 [1000, 3 * 64]: their pictures at 8 x 8 pixels.
+        float32 [1000, 3 * 256]: their pictures at 16 x 16 pixels.
     """
 
     codes: Tensor
     mean: Tensor
     deviation: float
     distances: NDArray[np.float64]
-    differences: NDArray[np.float64]
+    gaps: NDArray[np.float64]
     thumbnails: Tensor
 
     def place(self, code: Tensor, generator: Generator) -> Tensor:
@@ -187,8 +187,7 @@ def invert(
     codes = statistics.place(code, generator)
     space = generator.entry
     found = generator.synthesize(codes, space)
-    with torch.no_grad():
-        difference = pixel_loss(found.permute(0, 3, 1, 2).float() / 127.5 - 1, target).double().cpu().numpy()
+    gaps = torch.cdist(thumbnails(target), statistics.thumbnails).amin(dim=1).double().cpu().numpy()
     error = (found.cpu().float() - given.float()).square().mean(dim=(1, 2, 3)).double().numpy()
     return Inversion(
         codes=codes.cpu(),
@@ -197,7 +196,7 @@ def invert(
         psnr=10 * np.log10(255**2 / np.maximum(error, 1e-10)),
         losses=np.stack([loss.reshape(-1, len(target)).min(axis=0) for loss in losses]),
         code_percentile=percentile(statistics.distances, statistics.distance(codes)),
-        image_percentile=percentile(statistics.differences, difference),
+        image_percentile=percentile(statistics.gaps, gaps),
     )
 
 
@@ -211,9 +210,9 @@ def descend(
     """Return a code after `some` of the `steps` of Adam, and append the losses [M] before each to `losses`."""
     code = code.detach().requires_grad_()
     optimizer = torch.optim.Adam([code], betas=(0.9, 0.999))
-    for step in some:
+    for since, step in enumerate(some):
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * ramp(step / steps)
+            group["lr"] = LEARNING_RATE * ramp((since + 1) / steps, step / steps)
         loss = loss_of(code)
         optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()
@@ -222,21 +221,25 @@ def descend(
     return code.detach()
 
 
-def ramp(done: float) -> float:
-    """Return the learning rate's factor when a share `done` of the steps is over (projector.py of stylegan2-ada)."""
+def ramp(since: float, done: float) -> float:
+    """Return the learning rate's factor (projector.py of stylegan2-ada).
+
+    It rises with the share of steps `since` the optimiser is new, and falls before a share `done` of 1 is over.
+    """
     falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / RAMP_DOWN))
-    return falling * min(1.0, done / RAMP_UP + 0.02)  # the first step moves too
+    return falling * min(1.0, since / RAMP_UP)
 
 
 def first_codes(generator: Generator, statistics: Statistics, target: Tensor, starts: int) -> Tensor:
     """Return codes to begin with, in deviations from the mean: [starts * N, 1, D], or [starts * N, D] without layers.
 
-    The first is the mean, which is no code where z is normalised; the others are the samples whose pictures, at 8 x 8
-    pixels, are nearest to the target.
+    The first is the mean, which is no code where z is normalised; the others are the samples whose pictures, at 16 x
+    16 pixels, are nearest to the target.
     """
     layered = statistics.codes.ndim == 3
-    small = F.adaptive_avg_pool2d(target, 8).flatten(1)
-    nearest = torch.cdist(small, statistics.thumbnails).topk(starts - layered, largest=False).indices.T.flatten()
+    nearest = (
+        torch.cdist(thumbnails(target), statistics.thumbnails).topk(starts - layered, largest=False).indices.T.flatten()
+    )
     samples = (statistics.codes[nearest] - statistics.mean) / statistics.deviation
     if not layered:
         return samples
@@ -251,14 +254,15 @@ def sample_statistics(generator: Generator, seed: int = 0) -> Statistics:
     deviation = float(codes.flatten(0, -2).var(dim=0).mean().sqrt())
     images = generator.synthesize(codes, generator.entry)
     pictures = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-    half = len(pictures) // 2
+    small = thumbnails(pictures)
+    between = torch.cdist(small, small).fill_diagonal_(math.inf)
     statistics = Statistics(
         codes=codes,
         mean=mean,
         deviation=deviation,
         distances=np.empty(0),
-        differences=np.sort(pixel_loss(pictures[:half], pictures[half:]).double().cpu().numpy()),
-        thumbnails=F.adaptive_avg_pool2d(pictures, 8).flatten(1),
+        gaps=np.sort(between.amin(dim=1).double().cpu().numpy()),
+        thumbnails=small,
     )
     statistics.distances = np.sort(statistics.distance(codes))
     return statistics
@@ -271,6 +275,11 @@ def untruncated(generator: Generator, z: Tensor) -> Tensor:
         return generator.to_entry(z, generator.spaces[0])
     finally:
         generator.truncation_psi = psi
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Return images [N, 3, H, W] at 16 x 16 pixels, as rows [N, 768]."""
+    return F.adaptive_avg_pool2d(images, 16).flatten(1)
 
 
 def pixel_loss(found: Tensor, wanted: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIGURES = ("psnr", "code_percentile", "image_percentile")
 MOST_AT_ONCE = 16  # pictures; gradients need about three times the memory of pictures
 MOST_ON_PAGE = 500
-FAR_CODE, FAR_IMAGE = 99.9, 2.0  # percentiles beyond which a picture is said to lie outside of what the model draws
+FAR = 99.5  # percentile from which on a picture is said to lie outside of what the model draws
 VIEWS = ("before", "after", "difference")
 
 
@@ -176,10 +176,10 @@ def remark(row: NDArray[np.void]) -> str:
     """Return in words how near the found picture is, and whether the model draws such pictures at all."""
     text = f"{row['psnr']:.1f} dB"
     far = []
-    if row["code_percentile"] >= FAR_CODE:
-        far.append(f"its code lies farther out than {row['code_percentile']:.1f} % of the model's samples")
-    if row["image_percentile"] >= FAR_IMAGE:
-        far.append(f"{row['image_percentile']:.1f} % of pairs of samples differ less than it does from the picture")
+    if row["image_percentile"] >= FAR:
+        far.append(f"{row['image_percentile']:.1f} % of its samples have a nearer neighbour among them")
+    if row["code_percentile"] >= FAR:
+        far.append(f"the code lies farther out than {row['code_percentile']:.1f} % of theirs")
     return f"{text}; outside of what the model draws: {' and '.join(far)}" if far else text
 
 
