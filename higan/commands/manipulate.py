@@ -37,7 +37,11 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     parser.add_model()
-    add("boundary_list_path", nargs="?", help="list of boundaries (see above), unless --interpolate or --mix_style")
+    add(
+        "boundary_list_path",
+        nargs="?",
+        help="list of boundaries (see above), a folder of them, or one; none with --interpolate, --mix_style",
+    )
     parser.add_samples(0, "-c", "to move (default: draw them from --seed)")
     parser.add_space("; also that of --interpolate, which is z for codes that are drawn")
     parser.add_steps(7)
@@ -150,7 +154,7 @@ def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Te
         return [manipulation.with_mixed_styles(generator, codes, args.manipulate_layers or "upper")]
     moves = manipulation.plan_moves(
         generator,
-        read_boundary_list(args.boundary_list_path, generator.num_layers or None),
+        read_boundary_list(args.boundary_list_path, generator.num_layers or None, generator.spaces),
         spaced_distances(args.start_distance, args.end_distance, args.step),
         layerwise=args.layerwise_manipulation,
         layers=args.manipulate_layers,

@@ -99,6 +99,11 @@ class ArgumentParser(argparse.ArgumentParser):
         words = "rooms, scene, colors or package.module:callable (default: the model's own, else scene)"
         self.add_argument("--predictor_name", help=words)
 
+    def add_force(self) -> None:
+        """Add --force."""
+        words = "go on where the record of a file says that it does not belong to the others"
+        self.add_argument("--force", action="store_true", help=words)
+
     def add_steps(self, steps: int) -> None:
         """Add -S (default `steps`), --start_distance and --end_distance."""
         words = f"steps of each sample, made odd (default: {steps})"

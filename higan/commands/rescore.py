@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     parser.add_model()
-    add("boundary_list_path", type=Path, help="list of boundaries (see above)")
+    add("boundary_list_path", type=Path, help="list of boundaries (see above), a folder of them, or one")
     parser.add_predictor()
     parser.add_samples(2000, "-i", "to use")
     parser.add_space()
@@ -77,7 +77,7 @@ def main() -> None:
     if (args.layerwise_rescoring or args.write_layers) and not generator.has_layers:
         asked = "--write_layers" if args.write_layers else "--layerwise_rescoring"
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
-    entries = read_boundary_list(args.boundary_list_path, generator.num_layers)
+    entries = read_boundary_list(args.boundary_list_path, generator.num_layers, generator.spaces)
     predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
     source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     boundaries = [entry.boundary for entry in entries]

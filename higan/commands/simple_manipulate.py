@@ -62,7 +62,9 @@ def main() -> None:
     distances = spaced_distances(args.start_distance, args.end_distance, args.step)
     generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
     places = [place / generator.name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
-    boundary = find_boundary(args.boundary_name, next((place for place in places if place.is_dir()), places[0]))
+    boundary = find_boundary(
+        args.boundary_name, next((place for place in places if place.is_dir()), places[0]), spaces=generator.spaces
+    )
     source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     log.info("codes: %s", source.source)
     codes = source.follow()

@@ -62,6 +62,7 @@ def parse_args() -> argparse.Namespace:
         choices=("newton", "liblinear", "libsvm"),
         help="of the SVM, hinge loss all; libsvm gives the paper's numbers exactly, slowly (default: newton)",
     )
+    parser.add_force()
     add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
     add(
         "--condition",
@@ -87,11 +88,13 @@ def main() -> None:
         raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 to 1000 (0 for none)")
 
     from higan.directions.boundaries import find_name, read_scores, write_boundary
+    from higan.directions.lists import extend_boundary_list
+    from higan.generators.codes import code_array
     from higan.logs import open_log
     from higan.runs.folders import output_folder
-    from higan.runs.run import read_array
+    from higan.runs.provenance import require_same_codes
 
-    codes, scores = read_array(args.data_path), read_scores(args.scores_path)
+    codes, scores = code_array(args.data_path), read_scores(args.scores_path)
     every = args.score_name == ["all"] or (not args.score_name and len(scores) == 1)
     chosen = list(scores) if every else args.score_name
     names = [find_name(name, scores, "score", str(args.scores_path)) for name in chosen]
@@ -107,10 +110,12 @@ def main() -> None:
         log.info("%s", shlex.join(sys.argv))
         log.info("codes %s, %d boundaries to train", list(codes.shape), len(names))
 
+        require_same_codes(args.data_path, args.scores_path, args.force)
         source = describe_source(args)
         for name, error in unfit.items():
             log.info("%s is left out: %s", name, error)
-        failed = []
+        failed: list[str] = []
+        written: dict[str, Boundary] = {}
         for name, result in results:
             if isinstance(result, HiganError):
                 if args.score_name != ["all"]:
@@ -120,10 +125,13 @@ def main() -> None:
                 continue
             result.info |= source
             path = write_boundary(result, folder, files[name])
+            written |= {files[name]: result} if name else {}
             log.info("%s", describe(result))
             for note in result.info.get("notes", ()):
                 log.warning("  %s: %s", name or "boundary", note)
             log.info("  written to %s", path)
+        if written:
+            log.info("list of the folder's boundaries: %s", extend_boundary_list(folder, written))
         if len(failed) == len(names):
             raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
 
@@ -138,9 +146,11 @@ def trained(
 
     from higan.directions.boundaries import condition, find_name, read_boundary
     from higan.directions.training import load_columns, train_boundary
+    from higan.generators.codes import stated_space
 
     options = {name: getattr(args, name) for name in OPTIONS}
-    options["space"] = args.data_path.stem if args.data_path.stem in ("z", "w", "wp") else None
+    space = stated_space(args.data_path)[0]
+    options["space"] = space if (space == "wp") == (codes.ndim == 3) else None
     others: list[Boundary] = []
 
     def train(item: tuple[str, np.ndarray]) -> tuple[str, Boundary | HiganError]:
@@ -216,16 +226,12 @@ def say(values: float | list[float], form: str) -> str:
 
 
 def describe_source(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the boundaries are trained on: the files and, if a run made them, its model and hash."""
-    from higan.files import digest
-    from higan.runs.run import RUN_FILE, read_run
+    """Return what the boundaries are trained on: the files and, if it is recorded, what made them."""
+    from higan.runs.provenance import origin_of
 
     source: dict[str, Any] = {"data_path": str(args.data_path), "scores_path": str(args.scores_path)}
-    if run := read_run(args.data_path.parent):
-        settings = run["settings"]
-        source["run_sha256"] = digest(args.data_path.parent / RUN_FILE)
-        known = {key: settings.get(key) for key in ("model_name", "model_sha256", "predictor_name")}
-        source |= {key: value for key, value in known.items() if isinstance(value, str)}
+    source |= origin_of(args.data_path) | origin_of(args.scores_path)
+    source.pop("space", None)
     return source
 
 

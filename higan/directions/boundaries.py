@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from higan.errors import CheckpointError, HiganError
-from higan.files import SMALL_FILE, is_file, read_header, read_small, write_array, write_atomic
+from higan.checkpoints.arrays import read_arrays
+from higan.errors import HiganError
+from higan.files import SMALL_FILE, is_file, read_small, write_array, write_atomic
 from higan.generators.layer_sets import MOST_LAYERS, parse_layers
 from higan.generators.network import SPACES, per_layer
-from higan.runs.run import read_array
 
 UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')  # characters that some file system does not take
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
@@ -65,18 +65,25 @@ class Boundary:
             self.target = self.name
 
 
-def read_boundary(path: str | Path, space: str | None = None, name: str | None = None) -> Boundary:
-    """Read a boundary from `NAME_boundary.npy` and, where there is one, the `.json` beside it.
+def read_boundary(
+    path: str | Path, space: str | None = None, name: str | None = None, spaces: Sequence[str] = SPACES
+) -> Boundary:
+    """Read a direction of any tool and, where there is one, the `.json` beside it.
 
     Parameters
     ----------
     path
-        Plain float array [1, D] or [1, L, D], or the paper's 0-d object array with `boundary` and `meta_data`.
+        .npy, .npz or PyTorch file of floats [D], [1, D], [L, D] or [1, L, D], or of a dictionary with `boundary` and
+        `meta_data`, as the paper's program, InterFaceGAN and idinvert publish theirs.
     space
-        None: as the JSON says, else "wp" for [1, L, D] and "w" for [1, D].
+        None: as the JSON says, else as the file's name (`age_w_boundary.npy`), else "wp" for a direction per layer, and
+        the last other space that the model has for one direction. A direction that is the same at every layer is one of
+        "w" or "z" too, where these are asked for.
     name
         None: as the JSON says, else the file's name without `_boundary.npy`. Another name than the boundary's own, as
         a list may give it, is that of the score to stand for.
+    spaces
+        Those that the model has.
 
     Raises
     ------
@@ -87,10 +94,19 @@ def read_boundary(path: str | Path, space: str | None = None, name: str | None =
     array, info = read_direction(path)
     description = path.with_suffix(".json")
     info = info | read_description(description)
-    if array.ndim not in (2, 3) or array.shape[0] != 1 or array.size == 0 or array.dtype.kind != "f":
-        raise HiganError(f"{path} holds {array.dtype} {list(array.shape)}; expected floats [1, D] or [1, L, D]")
+    if (
+        array.ndim not in (1, 2, 3)
+        or (array.ndim == 3 and len(array) != 1)
+        or not array.size
+        or array.dtype.kind != "f"
+    ):
+        raise HiganError(
+            f"{path} holds {array.dtype} {list(array.shape)}; expected floats [D], [1, D], [L, D] or [1, L, D]"
+        )
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found there
-        direction = array.astype(np.float32)
+        direction = np.array(array, np.float32)
+    if direction.ndim == 1 or (direction.ndim == 2 and len(direction) > 1):
+        direction = direction[None]
     if not np.isfinite(direction).all() or not direction.any():
         raise HiganError(f"{path} holds a direction that is zero or not finite; train the boundary again")
     if info.get("direction_sha256") not in (None, direction_digest(direction)):
@@ -100,20 +116,33 @@ def read_boundary(path: str | Path, space: str | None = None, name: str | None =
         raise HiganError(f"{description}: space is {stated!r}; expected one of {', '.join(SPACES)}")
     if space is not None and stated is not None and space != stated:
         raise HiganError(f"{path} is a boundary of space {stated}, but {space} was asked for; correct the space")
-    space = space or stated or ("wp" if direction.ndim == 3 else "w")
+    own, named = name_and_space(path)
+    if named is not None and per_layer(named) != (direction.ndim == 3):
+        own, named = f"{own}_{named}", None
+    single = [each for each in spaces if not per_layer(each)]
+    space = space or stated or named or (SPACES[-1] if direction.ndim == 3 else single[-1])
+    if not per_layer(space) and direction.ndim == 3 and (direction == direction[:, :1]).all():
+        direction = direction[:, 0]
     if per_layer(space) != (direction.ndim == 3):
         expected = "[1, L, D]" if per_layer(space) else "[1, D]"
         raise HiganError(f"{path} is {list(direction.shape)}; a boundary of space {space} is {expected}")
     layers = info.get("layers")
-    own = info.get("name") or path.stem.removesuffix("_boundary")
+    own = info.get("name") or own
     return Boundary(
-        name=name or own,
+        name=fit_for_files(name or own),
         direction=direction,
         space=space,
         layers=None if layers is None else tuple(layers),
         info=info | {"path": str(path)},
-        target=info.get("target", own) if name in (None, own) else name,
+        target=info.get("target", own) if name in (None, own, fit_for_files(own)) else name,
     )
+
+
+def name_and_space(path: Path) -> tuple[str, str | None]:
+    """Return the name of a boundary's file and the space that ends it: ("age", "w") of age_w_boundary.npy."""
+    name = path.stem.removesuffix("_boundary")
+    own, _, space = name.rpartition("_")
+    return (own, space) if own and space in SPACES else (name, None)
 
 
 def write_boundary(boundary: Boundary, folder: str | Path, file_name: str | None = None) -> Path:
@@ -198,9 +227,9 @@ def read_scores(path: str | Path) -> dict[str, np.ndarray]:
         The file is missing, damaged or of none of these forms.
     """
     path = Path(path)
-    if is_pickled(path):
-        return scores_of_dictionary(path, read_pickled(path))
-    array = read_array(path)
+    array = read_arrays(path)
+    if isinstance(array, dict):
+        return scores_of_dictionary(path, array)
     if array.dtype.names and array.ndim == 1:
         for name in array.dtype.names:
             if array.dtype[name].kind not in "fiub" or array.dtype[name].shape:
@@ -276,48 +305,26 @@ def fit_for_files(name: str) -> str:
     return check_name(UNFIT.sub("_", name).lstrip("."))
 
 
-def is_pickled(path: Path) -> bool:
-    """Tell whether a file is a `.npy` of Python objects; raises HiganError if it is no `.npy` at all."""
-    return read_header(path)[1].hasobject
-
-
-def read_pickled(path: Path) -> dict[str, Any]:
-    """Return the dictionary in a 0-d `.npy` of Python objects, read through the allow-list, its arrays as float32."""
-    from higan.checkpoints.pickles.stored import StoredTensor
-    from higan.checkpoints.pickles.unpickling import read_numpy_object
-
-    shape, _, start = read_header(path)
-    if shape != ():
-        raise HiganError(f"{path} holds an array of Python objects {list(shape)}; expected a boundary or scores")
-    try:
-        content = read_numpy_object(path, start)
-    except CheckpointError as error:
-        raise HiganError(f"{path}: {error}") from None
-    if type(content) is not dict:
-        raise HiganError(f"{path} holds a Python object that is no dictionary; expected a boundary or scores")
-    return {
-        key: value.load().numpy() if isinstance(value, StoredTensor) else value
-        for key, value in content.items()
-        if isinstance(key, str)
-    }
-
-
 def read_direction(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the array of a boundary file, and what the file itself says of it."""
+    """Return the array of a direction's file, and what the file itself says of it."""
     if not is_file(path):
         raise HiganError(f"boundary {path} is not there; train it with train_boundary.py")
     if path.stat().st_size > SMALL_FILE:
         raise HiganError(f"{path} has {path.stat().st_size} bytes; expected a boundary, floats [1, D] or [1, L, D]")
-    if not is_pickled(path):
-        return np.array(read_array(path)), {}
-    content = read_pickled(path)
-    if not isinstance(content.get("boundary"), np.ndarray):
-        raise HiganError(f"{path} holds a dictionary without an array `boundary`; expected a boundary")
+    content = read_arrays(path)
+    if isinstance(content, np.ndarray):
+        return content, {}
+    arrays = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
+    if "boundary" not in arrays and len(arrays) != 1:
+        raise HiganError(f"{path} holds a dictionary without an array `boundary`; expected a direction")
     said = content.get("meta_data")
-    info: dict[str, Any] = {}
-    if isinstance(said, Mapping) and isinstance(said.get("manipulate_layers"), str):
-        info = {"layers": parse_layers(said["manipulate_layers"], MOST_LAYERS), "layers_from": "file"}
-    return content["boundary"], info
+    layers = said.get("manipulate_layers") if isinstance(said, Mapping) else None
+    try:
+        chosen = parse_layers(layers.astype(int) if isinstance(layers, np.ndarray) else layers, MOST_LAYERS)
+    except HiganError as error:
+        raise HiganError(f"{path}: its manipulate_layers cannot be used: {error}") from None
+    info: dict[str, Any] = {"layers": chosen, "layers_from": "file"} if chosen else {}
+    return arrays.get("boundary", next(iter(arrays.values()))), info
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -345,7 +352,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def scores_of_dictionary(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the scores by name, float [N] each, of what `read_pickled` returned; raise HiganError if it has none."""
+    """Return the scores by name, float [N] each, of what `read_arrays` returned; raise HiganError if it has none."""
     table, index = content.get("score"), content.get("name_to_idx")
     if isinstance(table, np.ndarray) and table.ndim == 2 and isinstance(index, Mapping):
         if not all(type(column) is int and 0 <= column < table.shape[1] for column in index.values()):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from higan.directions.boundaries import Boundary, check_name, read_boundary
+from higan.directions.boundaries import Boundary, fit_for_files, read_boundary
 from higan.errors import HiganError
-from higan.files import is_file, read_small
+from higan.files import digest, is_file, read_small, write_atomic
 from higan.generators.layer_sets import MOST_LAYERS, parse_layers
 from higan.generators.network import SPACES
 
+LIST_NAME = "boundary_list.txt"
+SUFFIXES = (".npy", ".npz", ".pt", ".pth")  # of a file that holds a boundary itself
 LINE_LENGTH = 10_000  # characters; a path has 4096 at most
-LIST_LINE = re.compile(r"\(([^,()]+),([^,()]+)\)\s*:\s*(\S.*)")
+LIST_LINE = re.compile(r"\((.+?),([^,()]+)\)\s*:\s*(\S.*)")
 LIST_OPTION = re.compile(r"(layers|distance)=(\S+)")
 
 
@@ -42,13 +45,19 @@ class ListLine:
     number: int
 
 
-def read_boundary_list(path: str | Path, num_layers: int | None = None) -> list[BoundaryEntry]:
+def read_boundary_list(
+    path: str | Path, num_layers: int | None = None, spaces: Sequence[str] = SPACES
+) -> list[BoundaryEntry]:
     """Read a boundary list and every boundary it names; paths are relative to the working folder, else to the list.
 
     Parameters
     ----------
+    path
+        The list; or a folder, of which every boundary is taken; or the file of one boundary.
     num_layers
         Layers of the model, to check the lines' `layers=` against.
+    spaces
+        Latent spaces of the model, one of which a boundary is of that does not say of which it is.
 
     Raises
     ------
@@ -56,6 +65,14 @@ def read_boundary_list(path: str | Path, num_layers: int | None = None) -> list[
         The list or one of its boundaries cannot be used; the line's number is given.
     """
     path = Path(path)
+    if path.is_dir() or path.suffix in SUFFIXES:
+        files = boundary_files(path) if path.is_dir() else [path]
+        if not files:
+            raise HiganError(f"there is no boundary in {path}; train some with train_boundary.py")
+        entries = [BoundaryEntry(read_boundary(file, spaces=spaces)) for file in files]
+        if len({(entry.boundary.name, entry.boundary.space) for entry in entries}) < len(entries):
+            raise HiganError(f"{path} has two boundaries of one name and space; give a list of those to take")
+        return entries
     try:
         text = read_small(path).decode("utf-8-sig")
     except OSError as error:
@@ -64,18 +81,59 @@ def read_boundary_list(path: str | Path, num_layers: int | None = None) -> list[
         raise HiganError(f"boundary list {path} is not text; expected lines like `(name, space): path.npy`") from None
     entries = []
     for line in parse_boundary_list(text, str(path)):
-        file = Path(os.fsdecode(line.path.encode()))  # the list is UTF-8, whatever the locale takes file names for
-        with contextlib.suppress(RuntimeError):  # ~ of a user who is not known: a file that begins so
-            file = file.expanduser()
-        if not is_file(file) and is_file(path.parent / file):
-            file = path.parent / file
         try:
-            boundary = read_boundary(file, line.space, line.name)
+            boundary = read_boundary(find_listed(line.path, path.parent), line.space, line.name)
             layers = None if line.layers is None else tuple(parse_layers(line.layers, num_layers or MOST_LAYERS))
         except HiganError as error:
             raise HiganError(f"{path}, line {line.number}: {error}") from None
         entries.append(BoundaryEntry(boundary, layers, line.distance))
     return entries
+
+
+def boundary_files(folder: Path) -> list[Path]:
+    """Return the files of the boundaries in a folder: NAME_boundary.npy and the like, or, without any, all arrays."""
+    every = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and is_file(file)]
+    return [file for file in every if file.stem.endswith("_boundary")] or every
+
+
+def find_listed(name: str, folder: Path) -> Path:
+    """Return the file that a list in `folder` calls `name`: below the current folder, else beside the list.
+
+    Raises HiganError if there are two files of the name, unless they are the same.
+    """
+    file = Path(os.fsdecode(name.encode()))  # the list is UTF-8, whatever the locale takes file names for
+    with contextlib.suppress(RuntimeError):  # ~ of a user who is not known: a file that begins so
+        file = file.expanduser()
+    beside = folder / file
+    if not is_file(beside):
+        return file
+    if is_file(file) and not file.samefile(beside) and digest(file) != digest(beside):
+        raise HiganError(
+            f"{name} is there below the current folder and beside the list, and differs; write its full path"
+        )
+    return file if is_file(file) else beside
+
+
+def extend_boundary_list(folder: Path, files: Mapping[str, Boundary]) -> Path:
+    """Add boundaries in `folder`, by the name of their file, to its boundary_list.txt; return the list's path.
+
+    A line that is there already, also one that is disabled, stays as it is. Raises HiganError if it cannot be written.
+    """
+    path = folder / LIST_NAME
+    try:
+        text = read_small(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise HiganError(f"{path} is not a list of boundaries ({error}); move it away") from None
+    there = {(found[1].strip(), found[2].strip()) for found in LIST_LINE.finditer(text)}
+    lines = [
+        f"({boundary.name}, {boundary.space}): {file}\n"
+        for file, boundary in files.items()
+        if (boundary.name, boundary.space) not in there
+    ]
+    write_atomic(path, text + ("\n" if text and not text.endswith("\n") else "") + "".join(lines))
+    return path
 
 
 def parse_boundary_list(text: str, origin: str = "boundary list") -> list[ListLine]:
@@ -125,7 +183,7 @@ def parse_list_line(line: str, origin: str, number: int) -> ListLine:
     if distance is not None and not np.isfinite(distance):
         raise HiganError(f"{origin}: distance is {options['distance']}; expected a finite number")
     try:
-        check_name(name)
+        fit_for_files(name)
     except HiganError as error:
         raise HiganError(f"{origin}: {error}") from None
     return ListLine(name, space, path, options.get("layers"), distance, number)

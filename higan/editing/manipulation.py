@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.directions.boundaries import Boundary, condition, read_boundary
-from higan.directions.lists import BoundaryEntry
+from higan.directions.boundaries import SPACES, Boundary, condition, read_boundary
+from higan.directions.lists import BoundaryEntry, boundary_files
 from higan.directions.move import choose_layers, move_codes, scaled_distances
 from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
@@ -81,6 +81,9 @@ class Edited:
     boundaries: list[Boundary] = field(default_factory=list)
     names: list[str] | None = None
     details: dict[str, str] = field(default_factory=dict)
+
+
+RELEASED = "github.com/genforce/higan, folder boundaries/MODEL"
 
 
 def plan_moves(
@@ -255,8 +258,19 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
     )
 
 
-def find_boundary(name: str, folder: str | Path, known: Sequence[Boundary] = (), space: str | None = None) -> Boundary:
-    """Return the boundary called `name` among those `known`, else the one (of `space`) in `folder`.
+def find_boundary(
+    name: str,
+    folder: str | Path,
+    known: Sequence[Boundary] = (),
+    space: str | None = None,
+    spaces: Sequence[str] = SPACES,
+) -> Boundary:
+    """Return the boundary called `name` among those `known`, else the one in `folder`.
+
+    Parameters
+    ----------
+    space, spaces
+        As in `read_boundary`.
 
     Raises
     ------
@@ -266,10 +280,14 @@ def find_boundary(name: str, folder: str | Path, known: Sequence[Boundary] = (),
     for boundary in known:
         if boundary.name == name:
             return boundary
-    found = {path.name.removesuffix("_boundary.npy"): path for path in sorted(Path(folder).glob("*_boundary.npy"))}
+    files = boundary_files(Path(folder)) if Path(folder).is_dir() else []
+    found = {path.stem.removesuffix("_boundary"): path for path in files}
     if name in found:
-        return read_boundary(found[name], space)
+        return read_boundary(found[name], space, spaces=spaces)
     names = sorted({*found, *(boundary.name for boundary in known)})
     if not names:
-        raise HiganError(f"there is no boundary in {folder}; train some with train_boundary.py")
+        raise HiganError(
+            f"there is no boundary in {folder}; train some with train_boundary.py, or put those of the paper there "
+            f"({RELEASED})"
+        )
     raise HiganError(f"there is no boundary {name!r} in {folder}; it has {', '.join(names)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.golden import read_case
 from support.model import make_boundary
 
@@ -25,7 +26,7 @@ from higan.directions.boundaries import (
     take_rows,
     write_boundary,
 )
-from higan.directions.lists import parse_boundary_list, read_boundary_list
+from higan.directions.lists import extend_boundary_list, parse_boundary_list, read_boundary_list
 from higan.errors import HiganError
 
 EDITOR, EDITOR_ARRAYS = read_case("editor")
@@ -80,16 +81,22 @@ class Attack:
     [
         (np.zeros((1, 8), np.float32), "zero or not finite"),
         (np.full((1, 8), np.nan, np.float32), "zero or not finite"),
-        (np.ones((2, 8), np.float32), "[2, 8]"),
-        (np.ones(8, np.float32), "[8]"),
+        (np.ones((2, 3, 8), np.float32), "[2, 3, 8]"),
+        (np.ones((1, 1, 1, 8), np.float32), "[1, 1, 1, 8]"),
+        (np.array(1, np.float32), "[]"),
         (np.ones((1, 0), np.float32), "[1, 0]"),
         (np.ones((1, 8), np.int64), "int64"),
         (np.array({"boundary": [1, 2]}, dtype=object), "without an array"),
-        (np.array([1, 2], dtype=object), "Python objects [2]"),
-        (np.array(3, dtype=object), "no dictionary"),
+        (
+            np.array({"boundary": np.ones((1, 8)), "meta_data": {"manipulate_layers": ["a"]}}),
+            "manipulate_layers cannot",
+        ),
+        (np.array({"boundary": np.ones((1, 8)), "meta_data": {"manipulate_layers": [99]}}), "manipulate_layers cannot"),
+        (np.array([1, 2], dtype=object), "not an array"),
+        (np.array(3, dtype=object), "without arrays"),
         (np.array(Attack(), dtype=object), "nothing was run"),
-        (b"", "not a plain .npy array"),
-        (b"not numpy at all", "not a plain .npy array"),
+        (b"", "not an array"),
+        (b"not numpy at all", "not an array"),
     ],
 )
 def test_files_that_are_no_boundary(tmp_path: Path, content: Any, expected: str) -> None:
@@ -136,7 +143,7 @@ def test_descriptions_that_do_not_fit(tmp_path: Path, description: str, expected
 
 def test_the_space_has_to_fit_the_shape(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((1, 8), np.float32))
-    np.save(tmp_path / "b.npy", np.ones((1, 3, 8), np.float32))
+    np.save(tmp_path / "b.npy", np.arange(24, dtype=np.float32).reshape(1, 3, 8))
     with pytest.raises(HiganError, match=r"space wp is \[1, L, D\]"):
         read_boundary(tmp_path / "a.npy", "wp")
     with pytest.raises(HiganError, match=r"space w is \[1, D\]"):
@@ -174,7 +181,7 @@ def test_lists_may_hold_more_than_the_reference_took() -> None:
         ("(a, w):", "expected `(name, space): path`"),
         ("(, w): x.npy", "expected `(name, space): path`"),
         ("(a, v): x.npy", "is no latent space"),
-        ("(../a, w): x.npy", "part of a file's name"),
+        ("(.., w): x.npy", "part of a file's name"),
         ("(a, w): x.npy distance=far", "expected a number"),
         ("(a, w): x.npy distance=nan", "expected a finite number"),
     ],
@@ -184,6 +191,105 @@ def test_malformed_lines_are_named(line: str, expected: str) -> None:
         parse_boundary_list(f"# first\n\n{line}\n", "list.txt")
     assert expected in str(caught.value)
     assert "list.txt, line 3" in str(caught.value)
+
+
+def test_directions_of_other_tools(tmp_path: Path) -> None:
+    direction = make_boundary("age", (1, 8)).direction
+    layers = direction.repeat(3, 0)
+    different = make_boundary("age", (1, 3, 8)).direction
+    for name, content, space, expected in (
+        ("age_boundary.npy", direction[0], None, direction),
+        ("age.npy", layers.astype(np.float64), None, layers[None]),
+        ("age.npy", layers, "w", direction),
+        ("age.npy", layers[None], "z", direction),
+        ("age.npy", different[0], None, different),
+        ("age.pt", torch.from_numpy(direction), None, direction),
+        ("age.pt", torch.from_numpy(different), "wp", different),
+        ("age.pt", {"boundary": torch.from_numpy(direction), "meta_data": {}}, None, direction),
+        ("age.npz", {"direction": different}, None, different),
+    ):
+        path = tmp_path / name
+        if path.suffix == ".pt":
+            torch.save(content, path)
+        else:
+            np.savez(path, **content) if path.suffix == ".npz" else np.save(path, content)
+        boundary = read_boundary(path, space)
+        np.testing.assert_array_equal(boundary.direction, expected)
+        assert (boundary.name, boundary.space) == ("age", space or ("wp" if expected.ndim == 3 else "w"))
+    with pytest.raises(HiganError, match=r"space w is \[1, D\]"):
+        read_boundary(tmp_path / "age.npz", "w")
+
+
+def test_the_space_of_a_direction_without_a_record(tmp_path: Path) -> None:
+    for name, spaces, found in (
+        ("age_boundary.npy", ("z", "w", "wp"), ("age", "w")),
+        ("age_boundary.npy", ("z",), ("age", "z")),
+        ("age_z_boundary.npy", ("z", "w", "wp"), ("age", "z")),
+        ("age_wp_boundary.npy", ("z", "w", "wp"), ("age_wp", "w")),
+    ):
+        np.save(tmp_path / name, make_boundary("age", (1, 8)).direction)
+        boundary = read_boundary(tmp_path / name, spaces=spaces)
+        assert (boundary.name, boundary.space) == found
+
+
+@pytest.mark.parametrize("layers", [[0, 1, 2], "0-2", (0, 1, 2), np.arange(3)])
+def test_layers_of_idinvert_are_kept(tmp_path: Path, layers: Any) -> None:
+    content = {"boundary": make_boundary("age", (1, 4, 8)).direction, "meta_data": {"manipulate_layers": layers}}
+    np.save(tmp_path / "age_boundary.npy", content, allow_pickle=True)
+    boundary = read_boundary(tmp_path / "age_boundary.npy")
+    assert (boundary.layers, boundary.info["layers_from"], boundary.space) == ((0, 1, 2), "file", "wp")
+
+
+def test_a_folder_or_a_file_in_place_of_a_list(tmp_path: Path) -> None:
+    for name in ("wood", "view"):
+        np.save(tmp_path / f"{name}_boundary.npy", make_boundary(name, (1, 8)).direction)
+    np.save(tmp_path / "w.npy", np.zeros((3, 8)))
+    assert [entry.boundary.name for entry in read_boundary_list(tmp_path)] == ["view", "wood"]
+    assert [entry.boundary.name for entry in read_boundary_list(tmp_path / "wood_boundary.npy")] == ["wood"]
+    torch.save(torch.ones(1, 8), tmp_path / "wood_boundary.pt")
+    with pytest.raises(HiganError, match="two boundaries of one name and space"):
+        read_boundary_list(tmp_path)
+    (tmp_path / "editings").mkdir()
+    with pytest.raises(HiganError, match=r"no boundary in .*editings; train some"):
+        read_boundary_list(tmp_path / "editings")
+    torch.save(torch.ones(1, 8), tmp_path / "editings" / "age.pt")
+    assert [entry.boundary.name for entry in read_boundary_list(tmp_path / "editings")] == ["age"]
+
+
+def test_paths_of_a_list_that_mean_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here, there = tmp_path / "wood_boundary.npy", tmp_path / "lists" / "wood_boundary.npy"
+    there.parent.mkdir()
+    (tmp_path / "lists" / "list.txt").write_text("(wood, w): wood_boundary.npy\n")
+    np.save(there, np.ones((1, 8), np.float32))
+    assert read_boundary_list("lists/list.txt")[0].boundary.info["path"] == "lists/wood_boundary.npy"
+    np.save(here, np.ones((1, 8), np.float32))
+    assert read_boundary_list("lists/list.txt")[0].boundary.info["path"] == "wood_boundary.npy"
+    np.save(here, np.eye(1, 8, dtype=np.float32))
+    with pytest.raises(HiganError, match="below the current folder and beside the list, and differs"):
+        read_boundary_list("lists/list.txt")
+
+
+def test_a_list_of_trained_boundaries_grows(tmp_path: Path) -> None:
+    boundaries = {
+        f"{name}_boundary.npy": make_boundary(name, (1, 8)) for name in ("wood", "view", "studying (alone), far")
+    }
+    for boundary in boundaries.values():
+        write_boundary(boundary, tmp_path)
+    first, *_ = boundaries
+    path = extend_boundary_list(tmp_path, {first: boundaries[first]})
+    assert path.read_text() == "(wood, w): wood_boundary.npy\n"
+    path.write_text("# mine\nDISABLE(wood, w): wood_boundary.npy")
+    extend_boundary_list(tmp_path, boundaries)
+    assert path.read_text().splitlines()[:3] == [
+        "# mine",
+        "DISABLE(wood, w): wood_boundary.npy",
+        "(view, w): view_boundary.npy",
+    ]
+    assert [entry.boundary.name for entry in read_boundary_list(path)] == ["view", "studying (alone), far"]
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HiganError, match="is not a list of boundaries"):
+        extend_boundary_list(tmp_path, boundaries)
 
 
 def test_lists_of_nothing_are_refused(tmp_path: Path) -> None:

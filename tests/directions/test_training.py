@@ -16,6 +16,7 @@ from support.golden import read_case
 from support.scripts import assert_refused, run
 
 from higan.directions.boundaries import read_boundary, read_scores
+from higan.directions.lists import read_boundary_list
 from higan.directions.training import SOLVERS, load_columns, select_samples, train_boundary
 from higan.errors import HiganError
 
@@ -214,6 +215,8 @@ def test_script(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "constant is left out" in capsys.readouterr().out
     assert sorted(path.name for path in (source / "all").glob("*.npy")) == ["view_boundary.npy", "wood_boundary.npy"]
     assert (read_boundary(source / "all" / "wood_boundary.npy").direction == plain).all()
+    listed = read_boundary_list(source / "all" / "boundary_list.txt")
+    assert [entry.boundary.name for entry in listed] == ["wood", "view"]
 
 
 def test_names_that_no_file_can_have(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,7 +264,7 @@ def test_script_refuses(source: Path, capsys: pytest.CaptureFixture[str]) -> Non
     refused("not finite", codes, source / "nan.npy")
     refused("too few", source / "few.npy", source / "two.npy", *name)
     refused("there is no file", source / "none.npy", scores, *name)
-    refused("cannot be read", codes, source / "none.npy", *name)
+    refused("there is no file", codes, source / "none.npy", *name)
     refused("expected float codes", scores, scores, *name)
     refused("--bootstrap", codes, scores, *name, "--bootstrap", 1)
     refused("--jobs", codes, scores, *name, "--jobs", 0)
