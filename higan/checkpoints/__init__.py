@@ -71,7 +71,7 @@ def read(path: Path) -> Checkpoint:
             if kind.recognise(network):
                 family, state_dict, settings = kind.convert(network)
                 check_numbers(state_dict)
-                notes = []
+                notes = network.notes
                 if network.averaged is False:
                     notes.append(
                         f"no average over the training is in the file: {'.'.join(network.path)} is used as it is"

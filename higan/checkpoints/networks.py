@@ -48,6 +48,8 @@ class StoredNetwork:
         The names that lead to it, such as ("models", "generator_smooth").
     size
         Bytes of the file: more than that its tensors cannot take.
+    notes
+        What a user should know of how it was read, a line each.
     """
 
     tensors: dict[str, StoredTensor]
@@ -56,6 +58,7 @@ class StoredNetwork:
     beside: MutableMapping[Any, Any] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     size: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def load(self) -> dict[str, Tensor]:
         """Return the tensors as float32 copies, once it is sure that the file has that many numbers."""

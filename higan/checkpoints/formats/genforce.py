@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,8 @@ from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
 FIXED = ("blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")  # defined by the architecture
+
+Rules = Mapping[str, list[tuple[str, str, str]]]
 
 INDEX = r"(\d\d?)"
 BIAS = r"(?:wscale\.)?bias"
@@ -29,7 +31,7 @@ CONVOLUTIONS = [
 ]
 EPILOGUE = rf"layer{INDEX}\.epilogue\."
 # name in the file (without "synthesis."), name here, what to do with the tensor
-RULES = {
+RULES: Rules = {
     "pggan": [*CONVOLUTIONS, (rf"layer{INDEX}\.{BIAS}", r"layers.\1.bias", "")],
     "stylegan": [
         *MAPPING,
@@ -68,12 +70,12 @@ def family_of(names: Container[str]) -> str:
     """Return the family whose state dict has such names, "" if none."""
     if "layer0.conv.weight" in names and "output0.conv.weight" in names:
         return "pggan"
-    if "synthesis.early_layer.const" in names:
+    if "synthesis.layer0.style.fc.weight" in names:
         return "stylegan2"
     return "stylegan" if "synthesis.layer0.epilogue.bias" in names else ""
 
 
-def convert_tensors(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
+def convert_tensors(family: str, tensors: Tensors, rules: Rules = RULES) -> tuple[Tensors, dict[str, Any]]:
     """Return the state dict in the network's layout, and the settings that its names and values tell.
 
     Parameters
@@ -94,7 +96,7 @@ def convert_tensors(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, A
         if name in ("lod", "synthesis.lod"):
             settings["lod"] = whole(tensor.item())
         elif not name.endswith(FIXED):
-            target, rule = rename(family, name)
+            target, rule = rename(family, name, rules)
             if rule == "fused":
                 fused.append(4 * 2 ** (int(target.split(".")[1]) // 2))
             state_dict[target] = apply_rule(tensor, rule)
@@ -105,9 +107,9 @@ def convert_tensors(family: str, tensors: Tensors) -> tuple[Tensors, dict[str, A
     return state_dict, settings
 
 
-def rename(family: str, name: str) -> tuple[str, str]:
+def rename(family: str, name: str, rules: Rules) -> tuple[str, str]:
     """Return a tensor's name in the network's layout, and what to do with it."""
-    for pattern, replacement, rule in RULES[family]:
+    for pattern, replacement, rule in rules[family]:
         if match := re.fullmatch(pattern, name.removeprefix("synthesis.")):
             return match.expand(replacement), rule
     raise CheckpointError(f"a {family} state dict with an unknown tensor {name[:80]!r}")
