@@ -1,8 +1,8 @@
 """State dicts of the later programs of the paper's group (genforce/genforce, genforce/sefa) to the networks' layout.
 
-Their model zoo's files are {generator, discriminator, generator_smooth}; training checkpoints have these under `models`.
-Convolutions are stored as [O, I, k, k], and StyleGAN2's are not mirrored. A file does not say which up-sampling layers of
-a StyleGAN are fused: the program's default is assumed, those from 128x128 on.
+The zoo's files are {generator, discriminator, generator_smooth}; training checkpoints have these under `models`.
+Convolutions are stored as [O, I, k, k], and StyleGAN2's are not mirrored. A file does not say which up-sampling layers
+of a StyleGAN are fused: the program's default is assumed, those from 128x128 on.
 """
 
 from __future__ import annotations

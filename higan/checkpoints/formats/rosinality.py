@@ -1,7 +1,7 @@
 """StyleGAN2 networks of rosinality/stylegan2-pytorch, and of the encoders that hold one (e4e, pSp, StyleGAN-NADA).
 
-The average of w lies beside the network as `latent_avg`: [w_dim], or the same row for every layer where an encoder wrote
-it. Training snapshots have none.
+The average of w lies beside the network as `latent_avg`: [w_dim], or the same row for every layer where an encoder
+wrote it. Training snapshots have none.
 """
 
 from __future__ import annotations
