@@ -29,7 +29,7 @@ SOURCES = {
 }
 
 __all__ = sorted(SOURCES)
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def __getattr__(name: str) -> Any:
