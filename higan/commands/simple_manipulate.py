@@ -2,6 +2,7 @@
 
   python simple_manipulate.py stylegan2_rooms indoor_lighting
   python simple_manipulate.py stylegan2_rooms window -N 20 -S 11 --start_distance=0 --end_distance=5
+  python simple_manipulate.py stylegan2_rooms indoor_lighting --picture bedroom.jpg --blend
 
 The boundary is boundaries/MODEL/ATTRIBUTE_boundary.npy. Everything is written into the output folder, the page
 as MODEL_ATTRIBUTE.html, which opens in any browser. `manipulate.py` has more options and takes boundaries of your own.
@@ -10,11 +11,24 @@ as MODEL_ATTRIBUTE.html, which opens in any browser. `manipulate.py` has more op
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from higan.commands.options import ArgumentParser
+from higan.commands.options import ArgumentParser, require_range
 from higan.commands.scripts import run_script
 from higan.errors import HiganError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from higan.editing.pictures import Picture
+    from higan.generators import Generator
+
+LARGEST_PHOTO = 512  # longest side of the pictures on the page of --blend
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +41,10 @@ def parse_args() -> argparse.Namespace:
     add("-o", "--output_dir", type=Path, default=folder, help="folder for everything written (default: %(default)s)")
     parser.add_samples(10, "-c")
     parser.add_space()
+    add("--picture", type=Path, metavar="FILE", help="edit this picture of yours, whose code is found first")
+    add("--crop", default="center", help="of --picture: center, stretch, or X,Y,W,H in pixels (default: center)")
+    add("--invert_steps", type=int, default=300, help="steps in which the code of --picture is found (default: 300)")
+    add("--blend", action="store_true", help="keep what the edit leaves alone as it is in --picture")
     parser.add_steps(5)
     add(
         "--manipulate_layers",
@@ -40,6 +58,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the step."""
     args = parse_args()
+    if args.picture and args.latent_codes_path:
+        raise HiganError("--picture and --latent_codes_path both say what to edit; leave one out")
+    if args.blend and not args.picture:
+        raise HiganError("--blend needs the picture to blend with: give --picture FILE")
+    require_range(args, {"invert_steps": 10}, {"invert_steps": 10**6})
     from higan.logs import open_log
 
     log = open_log()
@@ -51,6 +74,7 @@ def main() -> None:
     from higan.editing.edits import synthesize_steps
     from higan.editing.files import write_codes, write_edit, write_page
     from higan.editing.manipulation import Move, along_boundary, find_boundary
+    from higan.editing.pictures import blended
     from higan.generators import load_generator
     from higan.generators.codes import Codes
     from higan.generators.layer_sets import format_layers
@@ -65,9 +89,14 @@ def main() -> None:
     boundary = find_boundary(
         args.boundary_name, next((place for place in places if place.is_dir()), places[0]), spaces=generator.spaces
     )
-    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
-    log.info("codes: %s", source.source)
-    codes = source.follow()
+    picture = None
+    if args.picture:
+        picture, codes = invert_picture(args, generator)
+        source = str(args.picture)
+    else:
+        drawn = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+        codes, source = drawn.follow(), drawn.source
+    log.info("codes: %s", source)
     layers, chosen = None, ""
     if layered(boundary.space):
         layers, chosen = choose_layers(boundary, generator.num_layers, args.manipulate_layers, "upper")
@@ -84,8 +113,26 @@ def main() -> None:
         write_codes(codes, folder, f"{prefix}_")
         write_edit(edited, folder, prefix)
         write_boundary(boundary, folder, f"{prefix}_boundary.npy")
-        rows = synthesize_steps(generator, edited.codes, edited.space)
-        write_page(folder / f"{prefix}.html", rows, edited, generator, source.source)
+        rows: Iterable[NDArray[np.uint8]] = synthesize_steps(generator, edited.codes, edited.space)
+        if args.blend and picture is not None:
+            before = generator.synthesize(codes[edited.space], edited.space)[0].cpu().numpy()
+            rows = blended(rows, picture.photo, before)
+        write_page(folder / f"{prefix}.html", rows, edited, generator, source)
+
+
+def invert_picture(args: argparse.Namespace, generator: Generator) -> tuple[Picture, dict[str, Tensor]]:
+    """Return the picture and its codes, found by optimisation, by space; log how near they come."""
+    from higan.editing.inversion import invert
+    from higan.editing.pictures import read_picture
+    from higan.predictors.features import load_features
+
+    log = logging.getLogger("higan")
+    picture = read_picture(args.picture, generator.image_size, args.crop, LARGEST_PHOTO)
+    _, features = load_features(None, generator.predictor, generator.device)
+    log.info("looking for the code of %s in %d steps", args.picture, args.invert_steps)
+    found = invert(generator, picture.image[None], args.invert_steps, features=features)
+    log.info("%s: %s", args.picture, found.remark(0))
+    return picture, generator.follow(found.codes, found.space)
 
 
 def run() -> None:

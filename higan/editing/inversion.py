@@ -30,6 +30,7 @@ SCALES = 4  # of the pixel loss, each half the size of the one before
 PULL = 0.002  # weight of the mean squared distance from the average, in standard deviations
 FEATURE_WEIGHT = 1.0
 SHARE_OF_STARTS, SHARE_OF_W = 0.1, 0.3  # of the steps: until the best start is kept; until every layer is free
+FAR = 99.5  # percentile from which on a picture is said to lie outside of what the model draws
 STATISTICS = 1000  # samples that the average, the deviation and the percentiles come from
 
 
@@ -63,6 +64,10 @@ class Inversion:
     losses: NDArray[np.float32]
     code_percentile: NDArray[np.float64]
     image_percentile: NDArray[np.float64]
+
+    def remark(self, index: int) -> str:
+        """Return in words how near picture `index` was found, and whether the model draws such pictures at all."""
+        return remark(self.psnr[index], self.code_percentile[index], self.image_percentile[index])
 
     def __repr__(self) -> str:
         return f"Inversion of {len(self.psnr)} pictures: {self.psnr.mean():.1f} dB on average, codes of {self.space}"
@@ -149,7 +154,7 @@ def invert(
     """
     if steps < 10 or starts < 1:
         raise HiganError(f"steps {steps}, starts {starts}: expected steps from 10, starts from 1")
-    given = torch.as_tensor(np.asarray(images))
+    given = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     size = generator.image_size
     if given.dtype != torch.uint8 or given.ndim != 4 or tuple(given.shape[1:]) != (*size, 3) or not len(given):
         raise HiganError(
@@ -297,6 +302,16 @@ def pixel_loss(found: Tensor, wanted: Tensor) -> Tensor:
 def normalized(maps: list[Tensor]) -> list[Tensor]:
     """Scale the channels at every location of maps [N, C, h, w] to norm 1 (Zhang et al. 2018, section 3)."""
     return [values / (values.square().sum(dim=1, keepdim=True).sqrt() + 1e-6) for values in maps]
+
+
+def remark(psnr: float, code_percentile: float, image_percentile: float) -> str:
+    """Return the attributes of an `Inversion` of one picture in words."""
+    far = []
+    if image_percentile >= FAR:
+        far.append(f"{image_percentile:.1f} % of its samples have a nearer neighbour among them")
+    if code_percentile >= FAR:
+        far.append(f"the code lies farther out than {code_percentile:.1f} % of theirs")
+    return f"{psnr:.1f} dB" + (f"; outside of what the model draws: {' and '.join(far)}" if far else "")
 
 
 def percentile(known: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

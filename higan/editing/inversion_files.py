@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higan.devices import within_memory
-from higan.editing.inversion import Features, Inversion, Statistics, invert, sample_statistics
+from higan.editing.inversion import Features, Inversion, Statistics, invert, remark, sample_statistics
 from higan.editing.pictures import Picture, read_picture
 from higan.files import digest, encode_image, read_rows, write_atomic
 from higan.logs import progress
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 FIGURES = ("psnr", "code_percentile", "image_percentile")
 MOST_AT_ONCE = 16  # pictures; gradients need about three times the memory of pictures
 MOST_ON_PAGE = 500
-FAR = 99.5  # percentile from which on a picture is said to lie outside of what the model draws
 VIEWS = ("before", "after", "difference")
 
 
@@ -136,7 +135,7 @@ class InversionRun:
 
     def remarks(self) -> list[str]:
         """Return a line for every picture, and what is to be known of it."""
-        return [f"{name}: {remark(row)}" for name, row in zip(self.names, self.figures(), strict=True)]
+        return [f"{name}: {remark(*row)}" for name, row in zip(self.names, self.figures(), strict=True)]
 
     def write_views(self, html_name: str) -> Path:
         """Write before, after and difference of every picture, and the page of the first 500; return its path."""
@@ -155,7 +154,7 @@ class InversionRun:
                     yield views
 
         for name, row in zip(self.names[:MOST_ON_PAGE], figures, strict=False):
-            shown.append(PictureRow(name, f"{row['psnr']:.1f} dB", remark(row)))
+            shown.append(PictureRow(name, f"{row['psnr']:.1f} dB", remark(*row)))
         page = self.folder / html_name
         losses = read_rows(self.folder / "loss.npy", 0, self.run.num)
         write_inversion_page(
@@ -170,17 +169,6 @@ class InversionRun:
             details={"Steps": str(self.steps), "Crop": self.crop, **describe_origin(self.generator)},
         )
         return page
-
-
-def remark(row: NDArray[np.void]) -> str:
-    """Return in words how near the found picture is, and whether the model draws such pictures at all."""
-    text = f"{row['psnr']:.1f} dB"
-    far = []
-    if row["image_percentile"] >= FAR:
-        far.append(f"{row['image_percentile']:.1f} % of its samples have a nearer neighbour among them")
-    if row["code_percentile"] >= FAR:
-        far.append(f"the code lies farther out than {row['code_percentile']:.1f} % of theirs")
-    return f"{text}; outside of what the model draws: {' and '.join(far)}" if far else text
 
 
 def difference_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def find_pictures(places: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center") -> Picture:
+def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center", photo_side: int = 0) -> Picture:
     """Read a picture, turn it as its EXIF says, cut out the part of the model's aspect, and resize it.
 
     Transparent parts become white; grey, CMYK and 16-bit pictures become 8-bit RGB.
@@ -74,6 +74,8 @@ def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center") 
     crop
         "center": the largest part in the middle with the model's aspect. "stretch": all of it. "X,Y,W,H": this part,
         in pixels, stretched to the model's aspect.
+    photo_side
+        Longest side of the `photo`, which is reduced to it; 0 keeps the resolution of the file.
 
     Raises
     ------
@@ -103,6 +105,8 @@ def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center") 
     part = picture.crop(box)
     height, width = size
     small = part.resize((width, height), Image.Resampling.LANCZOS)
+    if photo_side and max(part.size) > photo_side:
+        part.thumbnail((photo_side, photo_side), Image.Resampling.LANCZOS)
     return Picture(path.stem, np.asarray(small), np.asarray(part))
 
 
@@ -151,3 +155,11 @@ def blend(photo: NDArray[np.uint8], before: NDArray[np.uint8], after: NDArray[np
         for channel in change.transpose(2, 0, 1)
     ]
     return (photo + np.stack(resized, axis=2) + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def blended(
+    rows: Iterable[NDArray[np.uint8]], photo: NDArray[np.uint8], before: NDArray[np.uint8]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield, for each of some rows of edited pictures [S, H, W, 3], what `blend` makes of them: [S, h, w, 3]."""
+    for row in rows:
+        yield np.stack([blend(photo, before, after) for after in row])

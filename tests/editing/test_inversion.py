@@ -274,3 +274,25 @@ def test_command_goes_on_and_its_codes_are_edited(
     assert command("tiny.pth", "none.png", "-o", "bad") == 2
     assert command("tiny.pth", "0.png", "-o", "bad", "--steps", 1) == 2
     assert not Path("bad").exists()
+
+
+def test_one_picture_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path)
+    boundaries = tmp_path / "boundaries" / "tiny"
+    boundaries.mkdir(parents=True)
+    np.save(boundaries / "bright_boundary.npy", np.eye(1, 16, dtype=np.float32))
+    ramp_picture(60, 40).save(tmp_path / "photo.png")
+    arguments = ("tiny.pth", "bright", "--picture", "photo.png", "--invert_steps=12", "-o", "out")
+    assert run("simple_manipulate", *arguments) == 0
+    assert run("simple_manipulate", *arguments, "--blend") == 0
+    assert "looking for the code of photo.png in 12 steps" in capsys.readouterr().out
+    assert np.load("out/tiny_bright_manipulated_wp.npy").shape == (1, 5, 6, 16)
+    assert run("simple_manipulate", "tiny.pth", "bright", "--blend", "-o", "bad") == 2
+    assert run("simple_manipulate", *arguments, "-c", "photo.npy") == 2
+    assert run("simple_manipulate", "tiny.pth", "bright", "--picture", "none.png", "-o", "bad") == 2
+    said = capsys.readouterr().err
+    assert "give --picture" in said and "leave one out" in said and "none.png" in said
+    assert not Path("bad").exists()
