@@ -144,7 +144,8 @@ def trained(
 
     from threadpoolctl import threadpool_limits
 
-    from higan.directions.boundaries import condition, find_name, read_boundary
+    from higan.directions.boundaries import find_name, read_boundary
+    from higan.directions.conditioning import condition
     from higan.directions.training import load_columns, train_boundary
     from higan.generators.codes import stated_space
 

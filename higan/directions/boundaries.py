@@ -11,8 +11,8 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -176,43 +176,6 @@ def write_description(boundary: Boundary, path: str | Path) -> None:
 def direction_digest(direction: np.ndarray) -> str:
     """Return the SHA-256 of a direction as float32, by which a description knows the file it belongs to."""
     return hashlib.sha256(direction.astype("<f4").tobytes()).hexdigest()
-
-
-def condition(boundary: Boundary, others: Sequence[Boundary]) -> Boundary:
-    """Return `boundary` made orthogonal to all `others` and scaled back to its norm, layer by layer for [1, L, D].
-
-    Moving along the result leaves the other boundaries' decision values as they are (to first order, the scores
-    behind them). The directions of `others` are orthonormalised by QR, so that any number may be given.
-
-    Raises
-    ------
-    HiganError
-        The others have another shape, or leave nothing of the boundary.
-    """
-    if not others:
-        return boundary
-    direction = boundary.direction.astype(np.float64)
-    for other in others:
-        if other.direction.shape[-1] != direction.shape[-1] or other.direction.ndim > direction.ndim:
-            raise HiganError(
-                f"boundary {boundary.name} {list(direction.shape)} cannot be conditioned on {other.name} "
-                f"{list(other.direction.shape)}; both have to be of the same space and model"
-            )
-    rows = direction.reshape(-1, direction.shape[-1])
-    against = np.stack([np.broadcast_to(other.direction[0], rows.shape) for other in others])
-    result = np.empty_like(rows)
-    for layer, row in enumerate(rows):
-        basis, _ = np.linalg.qr(against[:, layer].T.astype(np.float64))
-        rest = row - basis @ (basis.T @ row)
-        norm = np.linalg.norm(row)
-        if np.linalg.norm(rest) < 1e-4 * norm:
-            raise HiganError(
-                f"boundary {boundary.name} lies in the span of {', '.join(other.name for other in others)}; "
-                "nothing is left of it: condition on fewer boundaries"
-            )
-        result[layer] = rest * (norm / np.linalg.norm(rest))
-    info = boundary.info | {"conditioned_on": [other.name for other in others]}
-    return replace(boundary, direction=result.reshape(direction.shape).astype(np.float32), info=info)
 
 
 def read_scores(path: str | Path) -> dict[str, np.ndarray]:

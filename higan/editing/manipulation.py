@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.directions.boundaries import SPACES, Boundary, condition, read_boundary
+from higan.directions.boundaries import SPACES, Boundary, read_boundary
+from higan.directions.conditioning import condition
 from higan.directions.lists import BoundaryEntry, boundary_files
 from higan.directions.move import choose_layers, move_codes, scaled_distances
 from higan.editing.edits import combine, interpolate, mix_styles

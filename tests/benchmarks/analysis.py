@@ -39,7 +39,8 @@ def main() -> None:
 
 def solvers() -> None:
     """Every solver's boundary against the reference's, and its time where the classes overlap more and more."""
-    from higan.directions.training import SOLVERS, accuracy, fit_hyperplane, train_boundary
+    from higan.directions.svm import SOLVERS, fit_hyperplane
+    from higan.directions.training import balanced, count_right, train_boundary
 
     case = json.loads((GOLDEN / "boundary.json").read_text())
     arrays = np.load(GOLDEN / "boundary.npz", allow_pickle=False)
@@ -68,7 +69,8 @@ def solvers() -> None:
             with threadpool_limits(1):
                 planes[solver] = fit_hyperplane(data, labels, solver, 1.0, 0)
             seconds = time.process_time() - start
-            found.append(f"{solver} {seconds:.2f} s, accuracy {accuracy([planes[solver]], data[:, None], labels):.4f}")
+            accuracy = balanced(count_right([planes[solver]], data[:, None], labels), labels)
+            found.append(f"{solver} {seconds:.2f} s, accuracy {accuracy:.4f}")
         cosine = float(planes["newton"][0] @ planes["liblinear"][0])
         print(f"solvers: {len(data):,} x {WIDTH}, noise {noise}: {'; '.join(found)}; cosine {cosine:.4f}")
 

@@ -18,7 +18,6 @@ from support.model import make_boundary
 from higan.directions.boundaries import (
     Boundary,
     check_name,
-    condition,
     find_name,
     fit_for_files,
     read_boundary,
@@ -29,7 +28,7 @@ from higan.directions.boundaries import (
 from higan.directions.lists import extend_boundary_list, parse_boundary_list, read_boundary_list
 from higan.errors import HiganError
 
-EDITOR, EDITOR_ARRAYS = read_case("editor")
+EDITOR, _ = read_case("editor")
 LAYERS_OF_RELEASE = (6, 7, 8, 9, 10, 11)
 
 
@@ -316,44 +315,6 @@ def test_reading_a_list(tmp_path: Path) -> None:
     path.write_text("(wood, w): nowhere.npy\n")
     with pytest.raises(HiganError, match=r"line 1: boundary nowhere.npy is not there"):
         read_boundary_list(path, 6)
-
-
-def test_conditioning_gives_the_numbers_of_the_reference() -> None:
-    primal, first, second = (Boundary(name, EDITOR_ARRAYS[name]) for name in ("primal", "cond1", "cond2"))
-    for key, others in (("project_0", []), ("project_1", [first]), ("project_2", [first, second])):
-        assert condition(primal, others).direction == pytest.approx(EDITOR_ARRAYS[key], abs=1e-6)
-
-
-def test_conditioning_on_any_number() -> None:
-    others = [make_boundary(f"other{index}", (1, 32)) for index in range(9)]
-    result = condition(make_boundary("wood", (1, 32)), others)
-    assert np.linalg.norm(result.direction) == pytest.approx(1, abs=1e-6)
-    for other in others:
-        assert abs(float((result.direction * other.direction).sum())) < 1e-6
-    assert result.info["conditioned_on"] == [other.name for other in others]
-
-
-def test_conditioning_layer_by_layer() -> None:
-    boundary = make_boundary("wood", (1, 3, 16), "wp")
-    others = [make_boundary("view", (1, 16)), make_boundary("light", (1, 3, 16), "wp")]
-    result = condition(boundary, others)
-    for layer in range(3):
-        for other in others:
-            against = other.direction[0] if other.direction.ndim == 2 else other.direction[0, layer]
-            assert abs(float((result.direction[0, layer] * against).sum())) < 1e-6
-    norms = [np.linalg.norm(part.direction, axis=2) for part in (result, boundary)]
-    assert norms[0] == pytest.approx(norms[1], abs=1e-6)
-
-
-def test_conditioning_that_cannot_be() -> None:
-    wood, view = make_boundary("wood", (1, 8)), make_boundary("view", (1, 8))
-    both = Boundary("both", (wood.direction + view.direction) / np.linalg.norm(wood.direction + view.direction))
-    with pytest.raises(HiganError, match="in the span of wood, view"):
-        condition(both, [wood, view])
-    with pytest.raises(HiganError, match="same space and model"):
-        condition(wood, [make_boundary("long", (1, 9))])
-    with pytest.raises(HiganError, match="same space and model"):
-        condition(wood, [make_boundary("deep", (1, 3, 8), "wp")])
 
 
 def test_scores_in_every_form(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from support.scripts import assert_refused, run
 
 from higan.directions.boundaries import read_boundary, read_scores
 from higan.directions.lists import read_boundary_list
-from higan.directions.training import SOLVERS, load_columns, select_samples, train_boundary
+from higan.directions.svm import SOLVERS
+from higan.directions.training import load_columns, select_samples, train_boundary
 from higan.errors import HiganError
 
 CASE, ARRAYS = read_case("boundary")

@@ -1,0 +1,76 @@
+"""Directions that leave other scores as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from higan.directions.boundaries import Boundary
+from higan.errors import HiganError
+
+
+def condition(boundary: Boundary, others: Sequence[Boundary]) -> Boundary:
+    """Return `boundary` made orthogonal to all `others` and scaled back to its norm, layer by layer for [1, L, D].
+
+    Moving along the result leaves the other boundaries' decision values as they are (to first order, the scores
+    behind them). The directions of `others` are orthonormalised by QR, so that any number may be given.
+
+    Raises
+    ------
+    HiganError
+        The others have another shape, or leave nothing of the boundary.
+    """
+    if not others:
+        return boundary
+    direction = boundary.direction.astype(np.float64)
+    for other in others:
+        if other.direction.shape[-1] != direction.shape[-1] or other.direction.ndim > direction.ndim:
+            raise HiganError(
+                f"boundary {boundary.name} {list(direction.shape)} cannot be conditioned on {other.name} "
+                f"{list(other.direction.shape)}; both have to be of the same space and model"
+            )
+    rows = direction.reshape(-1, direction.shape[-1])
+    against = np.stack([np.broadcast_to(other.direction[0], rows.shape) for other in others])
+    result = np.empty_like(rows)
+    for layer, row in enumerate(rows):
+        basis, _ = np.linalg.qr(against[:, layer].T.astype(np.float64))
+        rest = row - basis @ (basis.T @ row)
+        norm = np.linalg.norm(row)
+        if np.linalg.norm(rest) < 1e-4 * norm:
+            raise HiganError(
+                f"boundary {boundary.name} lies in the span of {', '.join(other.name for other in others)}; "
+                "nothing is left of it: condition on fewer boundaries"
+            )
+        result[layer] = rest * (norm / np.linalg.norm(rest))
+    info = boundary.info | {"conditioned_on": [other.name for other in others]}
+    return replace(boundary, direction=result.reshape(direction.shape).astype(np.float32), info=info)
+
+
+def disentangle(direction: np.ndarray, slopes: np.ndarray, strength: float = 10.0) -> np.ndarray:
+    """Return a direction that leaves other scores alone in proportion to how far it would move them.
+
+    d = (I + strength * sum_j g_j g_jT)^-1 direction minimises |d - direction|² + strength * sum_j (g_j d)²: where
+    `condition` makes d orthogonal to a few others whatever is left of it, this weighs all others against the direction.
+
+    Parameters
+    ----------
+    direction
+        [D] or [L, D]; best the score's own slope, in its standard deviations per unit of the code.
+    slopes
+        [J, ...] of the other scores, likewise.
+    strength
+        From 0 (nothing changes) upwards.
+
+    Raises
+    ------
+    HiganError
+        The strength is negative or not finite.
+    """
+    if not 0 <= strength < np.inf:
+        raise HiganError(f"--disentangle is {strength}; expected a number from 0")
+    rows = slopes.reshape(len(slopes), -1).astype(np.float64)
+    flat = direction.reshape(-1).astype(np.float64)
+    inner = np.eye(len(rows)) + strength * (rows @ rows.T)  # Woodbury's identity: as small as there are scores
+    return (flat - strength * (np.linalg.solve(inner, rows @ flat) @ rows)).reshape(direction.shape)
