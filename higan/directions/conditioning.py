@@ -11,11 +11,18 @@ from higan.directions.boundaries import Boundary
 from higan.errors import HiganError
 
 
-def condition(boundary: Boundary, others: Sequence[Boundary]) -> Boundary:
+def condition(boundary: Boundary, others: Sequence[Boundary], covariance: np.ndarray | None = None) -> Boundary:
     """Return `boundary` made orthogonal to all `others` and scaled back to its norm, layer by layer for [1, L, D].
 
     Moving along the result leaves the other boundaries' decision values as they are (to first order, the scores
     behind them). The directions of `others` are orthonormalised by QR, so that any number may be given.
+
+    Parameters
+    ----------
+    covariance
+        [D, D] of the codes, [L, D, D] for a boundary per layer: of all orthogonal directions take the nearest in its
+        metric, d = n - C N (NT C N)^-1 NT n, which changes the boundary n where codes vary, not where they hardly do.
+        None: the nearest in Euclid's metric, as the paper's program does.
 
     Raises
     ------
@@ -33,10 +40,16 @@ def condition(boundary: Boundary, others: Sequence[Boundary]) -> Boundary:
             )
     rows = direction.reshape(-1, direction.shape[-1])
     against = np.stack([np.broadcast_to(other.direction[0], rows.shape) for other in others])
+    if boundary.info.get("norm") == "all layers":  # the layers keep their weights: one long direction
+        rows, against = rows.reshape(1, -1), against.reshape(len(others), 1, -1)
+        covariance = None
     result = np.empty_like(rows)
     for layer, row in enumerate(rows):
         basis, _ = np.linalg.qr(against[:, layer].T.astype(np.float64))
-        rest = row - basis @ (basis.T @ row)
+        along = basis  # [D, J]: how the boundary may be changed
+        if covariance is not None:
+            along = (covariance if covariance.ndim == 2 else covariance[layer]) @ basis
+        rest = row - along @ np.linalg.lstsq(basis.T @ along, basis.T @ row, rcond=None)[0]
         norm = np.linalg.norm(row)
         if np.linalg.norm(rest) < 1e-4 * norm:
             raise HiganError(

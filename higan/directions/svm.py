@@ -10,6 +10,7 @@ from higan.errors import HiganError
 
 SOLVERS = ("newton", "liblinear", "libsvm")
 MOST_C = 1e30  # far beyond what separates any data; near float64's end, sums overflow
+SCALE_FREE = 0.07
 STEPS = 50  # of Newton's method at most
 DAMPING = 1e-6  # of the largest curvature, above the rounding error of float32
 CACHED_ROWS = 256
@@ -32,6 +33,16 @@ def fit_hyperplane(data: np.ndarray, labels: np.ndarray, solver: str, C: float, 
     if not norm > 0:
         raise HiganError("the samples of high and of low score have the same codes; no direction separates them")
     return normal / norm, offset / norm
+
+
+def scale_free(data: np.ndarray) -> float:
+    """Return a C for data [N, D] that gives the same plane whatever the data's unit: 0.07 / mean |x - mean x|².
+
+    The factor gave the nearest directions to planted ones, labels of 5 % positives among them, where C = 1 lets the
+    axes in along which codes hardly vary.
+    """
+    spread = float(data.var(axis=0, dtype=np.float64).sum())
+    return min(SCALE_FREE / spread, MOST_C) if spread else 1.0
 
 
 def fit_liblinear(data: np.ndarray, labels: np.ndarray, C: float, seed: int) -> Plane:

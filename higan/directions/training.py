@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from higan.directions.boundaries import Boundary, fit_for_files, release_pages, take_rows
-from higan.directions.svm import MOST_C, SOLVERS, Plane, blocks_of, fit_hyperplane
+from higan.directions.ridge import RESAMPLES, ridge_slopes
+from higan.directions.scores import find_classes, say_unfit, valid_rows
+from higan.directions.slopes import mean_angle, plain
+from higan.directions.svm import MOST_C, SOLVERS, Plane, blocks_of, fit_hyperplane, scale_free
 from higan.errors import HiganError
 
-MOST_CLASSES = 10  # values of labels; what has more is a score
-ROUNDING = 16 * float(np.finfo(np.float32).eps)  # scores that differ less, relative to their size, are constant
+REACH_ROWS = 10_000
+FAR = 3.0  # standard deviations
 BLOCK_ROWS = 2**14
 
 
@@ -84,15 +86,11 @@ def select_samples(
         raise HiganError(f"the split ratio is {split_ratio}; expected more than 0, at most 1")
     rows = valid_rows(scores, invalid_value)
     values = scores if rows is None else scores[rows]
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise HiganError(f"{bad} of {len(values)} scores are not finite; leave them out with --invalid_value")
-    low, high = (values.min(), values.max()) if len(values) else (0, 0)
     if len(values) < 4:
         raise HiganError(f"{len(values)} scores are too few; expected 4 at least")
-    if float(high) - float(low) <= ROUNDING * max(abs(float(low)), abs(float(high))):
-        same = f"all {len(values)} scores are {float(low):g}{'' if low == high else ' up to rounding'}"
-        raise HiganError(f"{same}: a single class; expected scores that differ")
+    low, high = values.min(), values.max()
+    if reason := say_unfit(len(values), int((~np.isfinite(values)).sum()), float(low), float(high)):
+        raise HiganError(reason)
     chosen = int(len(values) * chosen_num_or_ratio) if chosen_num_or_ratio <= 1 else int(chosen_num_or_ratio)
     random = np.random.RandomState(seed)
     classes = find_classes(values)
@@ -141,15 +139,6 @@ def select_samples(
     )
 
 
-def find_classes(values: np.ndarray) -> list[float]:
-    """Return the values of labels [N] in ascending order; [] where there are more than a few: those are scores."""
-    if len(np.unique(values[: 10 * MOST_CLASSES])) > MOST_CLASSES:
-        return []
-    classes = np.unique(values)
-    few = len(classes) == 2 or (len(classes) <= MOST_CLASSES and len(values) >= 10 * len(classes))
-    return [float(value) for value in classes] if few else []
-
-
 def train_boundary(
     codes: np.ndarray,
     scores: np.ndarray,
@@ -160,11 +149,13 @@ def train_boundary(
     invalid_value: float | None = None,
     verbose_test: bool = False,
     solver: str = "newton",
-    C: float = 1.0,
+    C: float | str = 1.0,
     seed: int = 0,
     bootstrap: int = 0,
 ) -> Boundary:
-    """Train the hyperplane that separates samples of high from samples of low score, and return its unit normal.
+    """Return the unit direction along which a score rises: the normal of the plane between high and low scores.
+
+    By default that plane is the paper's, a linear SVM of the highest and the lowest scores.
 
     Parameters
     ----------
@@ -179,9 +170,11 @@ def train_boundary(
     solver
         "newton", "liblinear" or "libsvm", all with hinge loss (that of "newton" is rounded inside the margin).
         "libsvm" gives the paper's boundaries exactly and is slow beyond a few thousand samples; "liblinear" takes many
-        times longer than "newton" where the classes overlap (see `fit_newton`).
+        times longer than "newton" where the classes overlap (see `fit_newton`). "ridge" regresses the score on all
+        codes instead: then only `invalid_value`, `seed` and `bootstrap` apply (see `ridge_slopes`).
     C
-        Weight of the hinge loss against the margin.
+        Weight of the hinge loss against the margin; "auto" for one that does not depend on the units of the codes
+        (see `scale_free`).
     bootstrap
         Number of boundaries to train on resampled training sets, to measure how far the direction turns.
 
@@ -201,10 +194,15 @@ def train_boundary(
         raise HiganError(f"codes are {codes.dtype} {list(codes.shape)}; expected float codes [N, D] or [N, L, D]")
     if len(codes) != len(scores):
         raise HiganError(f"there are {len(codes)} codes but {len(scores)} scores; give those of the same run")
+    if bootstrap == 1:
+        raise HiganError("--bootstrap is 1; an angle needs at least 2 resampled boundaries")
+    if solver == "ridge":
+        slopes = ridge_slopes(codes, {name: scores}, invalid_value, bootstrap or RESAMPLES, seed)
+        return with_reach(slopes.boundary(name, space or ("wp" if codes.ndim == 3 else "w")), codes)
     if solver not in SOLVERS:
-        raise HiganError(f"unknown solver {solver!r}; expected one of {', '.join(SOLVERS)}")
-    if not 0 < C <= MOST_C:
-        raise HiganError(f"C is {C}; expected a number above 0, at most {MOST_C:g}")
+        raise HiganError(f"unknown solver {solver!r}; expected one of {', '.join((*SOLVERS, 'ridge'))}")
+    if C != "auto" and not (isinstance(C, int | float) and 0 < C <= MOST_C):
+        raise HiganError(f"C is {C}; expected auto or a number above 0, at most {MOST_C:g}")
     selection = select_samples(scores, chosen_num_or_ratio, split_ratio, invalid_value, seed)
     layers = codes.shape[1] if codes.ndim == 3 else 1
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found here
@@ -214,8 +212,10 @@ def train_boundary(
         )
     if not np.isfinite(train).all() or not np.isfinite(validation).all():
         raise HiganError("codes hold values that are not finite; write them again")
+    weights = [scale_free(train[:, layer]) if C == "auto" else float(C) for layer in range(train.shape[1])]
     planes = [
-        fit_hyperplane(train[:, layer], selection.train_labels, solver, C, seed) for layer in range(train.shape[1])
+        fit_hyperplane(train[:, layer], selection.train_labels, solver, weight, seed)
+        for layer, weight in enumerate(weights)
     ]
     info: dict[str, Any] = {
         "samples": len(codes),
@@ -229,11 +229,11 @@ def train_boundary(
         ("validation", validation, selection.validation_labels),
     ):
         right = count_right(planes, data, labels)
-        info |= {f"{part}_accuracy": balanced(right, labels), f"{part}_right": plain(right.sum(axis=1).tolist())}
+        info |= {f"{part}_accuracy": balanced(right, labels), f"{part}_right": plain(right.sum(axis=1))}
     info |= {
         "split_ratio": split_ratio,
         "solver": solver,
-        "C": C,
+        "C": plain(weights),
         "seed": seed,
     }
     notes = [*selection.notes, *note_repeats(train, validation)]
@@ -243,10 +243,34 @@ def train_boundary(
         info |= judge_remaining(planes, codes, scores, selection, invalid_value)
     if bootstrap:
         info["bootstrap"] = bootstrap
-        info["bootstrap_angle"] = bootstrap_angle(train, selection.train_labels, solver, C, seed, bootstrap)
+        info["bootstrap_angle"] = bootstrap_angle(train, selection.train_labels, solver, weights, seed, bootstrap)
     direction = np.stack([normal for normal, _ in planes]).reshape(1, *codes.shape[1:]).astype(np.float32)
     space = space or ("wp" if codes.ndim == 3 else "w")
-    return Boundary(fit_for_files(name) if name else name, direction, space, None, info, target=name)
+    return with_reach(Boundary(fit_for_files(name) if name else name, direction, space, None, info, name), codes)
+
+
+def with_reach(boundary: Boundary, codes: np.ndarray, distance: float = 2.0) -> Boundary:
+    """Return the boundary with its reach: how many standard deviations of the codes lie in a distance along it.
+
+    Far beyond 3, a code that moves so far looks like none that the generator was trained on, and pictures leave the
+    data. Measured on `REACH_ROWS` codes at most; for a direction per layer, in each.
+    """
+    sample = codes[:: max(1, len(codes) // REACH_ROWS)][:REACH_ROWS]
+    found = []
+    for layer, step in enumerate(boundary.direction.reshape(-1, codes.shape[-1])):
+        length = float(np.linalg.norm(step))
+        along = (sample[:, layer] if sample.ndim == 3 else sample) @ step
+        if length and (std := float(along.std(dtype=np.float64))):
+            found.append(distance * length**2 / std)
+    release_pages(codes)
+    if found:
+        boundary.info["reach"] = plain(round(value, 3) for value in found)
+    if found and max(found) > FAR:
+        boundary.info.setdefault("notes", []).append(
+            f"distance {distance:g} reaches {max(found):.1f} standard deviations of the codes along this direction: "
+            f"beyond {FAR:g} pictures may leave what the model draws; move less far"
+        )
+    return boundary
 
 
 def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
@@ -259,15 +283,6 @@ def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, n
                 column[start : start + BLOCK_ROWS] = scores[name][start : start + BLOCK_ROWS]
         release_pages(scores[names[0]])
     return loaded
-
-
-def valid_rows(scores: np.ndarray, invalid_value: float | None) -> np.ndarray | None:
-    """Return the indices of the valid scores, or None where all are."""
-    if invalid_value is None:
-        return None
-    with np.errstate(over="ignore"):
-        invalid = np.isnan(scores) if np.isnan(invalid_value) else scores == scores.dtype.type(invalid_value)
-    return np.flatnonzero(~invalid) if invalid.any() else None
 
 
 def extreme_rows(values: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
@@ -290,7 +305,7 @@ def count_right(planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> np
 def balanced(right: np.ndarray, labels: np.ndarray) -> float | list[float] | None:
     """Return the mean of the shares that are `right` of both classes, one number per layer; None without a class."""
     sizes = np.array([labels.sum(), (~labels).sum()])
-    return plain((right / sizes).mean(axis=1).tolist()) if sizes.all() else None
+    return plain((right / sizes).mean(axis=1)) if sizes.all() else None
 
 
 def note_repeats(train: np.ndarray, validation: np.ndarray) -> list[str]:
@@ -331,26 +346,21 @@ def judge_remaining(
 
 
 def bootstrap_angle(
-    train: np.ndarray, labels: np.ndarray, solver: str, C: float, seed: int, num: int
+    train: np.ndarray, labels: np.ndarray, solver: str, weights: list[float], seed: int, num: int
 ) -> float | list[float]:
     """Return the mean angle, in degrees, between boundaries trained on `num` resampled training sets, per layer."""
-    if num < 2:
-        raise HiganError(f"--bootstrap is {num}; an angle needs at least 2 resampled boundaries")
     random = np.random.default_rng(seed)
     sides = np.flatnonzero(labels), np.flatnonzero(~labels)
-    angles = []
     draws = [np.concatenate([random.choice(side, len(side)) for side in sides]) for _ in range(num)]
-    for layer in range(train.shape[1]):
-        normals = [fit_hyperplane(train[rows, layer], labels[rows], solver, C, seed)[0] for rows in draws]
-        cosines = [np.clip(a @ b, -1, 1) for a, b in itertools.combinations(normals, 2)]
-        angles.append(float(np.degrees(np.arccos(cosines)).mean()))
-    return plain(angles)
+    normals = [
+        [
+            fit_hyperplane(train[rows, layer], labels[rows], solver, weight, seed)[0]
+            for layer, weight in enumerate(weights)
+        ]
+        for rows in draws
+    ]
+    return plain(mean_angle(np.array(normals)))
 
 
 def count_classes(labels: np.ndarray) -> dict[str, int]:
     return {"positive": int(labels.sum()), "negative": int((~labels).sum())}
-
-
-def plain(values: list[float]) -> float | list[float]:
-    """Return the only value of a boundary of one layer as itself."""
-    return values[0] if len(values) == 1 else values

@@ -1,0 +1,79 @@
+"""How scores rise with a code: what ridge regression, gradients and random steps find, and boundaries made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from higan.directions.boundaries import Boundary, fit_for_files
+from higan.directions.conditioning import disentangle
+from higan.errors import HiganError
+
+WIDE_ANGLE = 30.0  # degrees between resampled directions, from where on a note says so
+
+
+@dataclass
+class Slopes:
+    """The rise of K scores per unit of a code, each in its own standard deviations.
+
+    Attributes
+    ----------
+    names
+        Of the K scores.
+    values
+        float64 [K, D], or [K, L, D] for codes of w+.
+    info
+        What is known of each, JSON values, as in `Boundary.info`.
+    failed
+        Why other scores have none, by name.
+    whole
+        The layers of a direction keep their weights: it has norm 1 over all of them, not in each.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    info: list[dict[str, Any]]
+    failed: dict[str, HiganError]
+    whole: bool = False
+
+    def boundary(self, name: str, space: str, strength: float = 0.0) -> Boundary:
+        """Return the direction of a score; with a `strength`, the one that leaves all the others alone (`disentangle`).
+
+        Raises HiganError if the score has none.
+        """
+        if name in self.failed:
+            raise self.failed[name]
+        index = self.names.index(name)
+        direction, info = self.values[index], dict(self.info[index])
+        if not direction.any():
+            raise HiganError("the score does not change with the codes; no direction raises it")
+        if strength:
+            others = np.delete(self.values, index, axis=0)
+            direction = disentangle(direction, others, strength)
+            info["disentangle"] = strength
+            info["disentangled_from"] = len(others)
+        if direction.ndim == 2 and not self.whole:
+            direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        else:
+            direction = direction / np.linalg.norm(direction)
+        if direction.ndim == 2:
+            info["norm"] = "all layers" if self.whole else "each layer"
+        target = name
+        name = fit_for_files(name) if name else name
+        return Boundary(name, direction[None].astype(np.float32), space, None, info, target)
+
+
+def mean_angle(found: np.ndarray) -> np.ndarray:
+    """Return the mean angle in degrees between directions [R, K, D] found R times, for each of K."""
+    units = found / np.linalg.norm(found, axis=2, keepdims=True)
+    cosines = np.einsum("rkd,skd->rsk", units, units)
+    one, other = np.triu_indices(len(found), 1)
+    return np.degrees(np.arccos(np.clip(cosines[one, other], -1, 1))).mean(axis=0)
+
+
+def plain(values: Any) -> Any:
+    """Return numbers [L], one per layer, as JSON values: the only one as itself."""
+    numbers = [int(value) if isinstance(value, np.integer) else float(f"{value:.7g}") for value in values]
+    return numbers[0] if len(numbers) == 1 else numbers
