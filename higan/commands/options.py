@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from higan.errors import HiganError
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 NEGATIVE = re.compile(r"-\.?\d.*")  # a word that is a number, not an option
 
 
@@ -31,32 +32,41 @@ class ArgumentParser(argparse.ArgumentParser):
 
         argparse gives `--score_name wood data.npy scores.npy` three score names, and misses the two files.
         """
-        return super().parse_known_args(
-            self._positionals_first(sys.argv[1:] if args is None else list(args)), namespace
-        )
+        words = self._values_joined(sys.argv[1:] if args is None else list(args))
+        return super().parse_known_args(self._positionals_first(words), namespace)
+
+    def _values_joined(self, words: list[str]) -> list[str]:
+        """Return `words` in which an option whose number may be left out has it: no file is taken for the number."""
+        joined = list(words)
+        for place, word in enumerate(words):
+            action = self._option_string_actions.get(word)
+            following = words[place + 1] if place + 1 < len(words) else ""
+            if action is not None and action.nargs == "?" and not NUMBER.fullmatch(following):
+                joined[place] = f"{word}={action.const}"
+        return joined
 
     def _positionals_first(self, words: list[str]) -> list[str]:
-        """Return `words` with those before an option of several values that end it and that positionals lack."""
-        found, runs, takes = 0, [], "nothing"  # positionals met, the places of several values, what a word is taken for
+        """Return `words` with the positionals first, if an option of several values ends in some that they lack."""
+        found, runs, takes = [], [], "nothing"  # places of positionals and of several values, what a word is taken for
         for place, word in enumerate(words):
             if word == "--":
-                found += len(words) - place - 1
-                break
+                return words
             if word.startswith("-") and not NEGATIVE.fullmatch(word):
                 takes = self._takes(word)
                 runs += [range(place + 1, place + 1)] * (takes == "several")
             elif takes == "several":
                 runs[-1] = range(runs[-1].start, place + 1)
             else:
-                found += takes == "nothing"
+                found += [place] * (takes == "nothing")
                 takes = "nothing"
         positionals = [action for action in self._actions if not action.option_strings]
-        lacking = [action for action in positionals if action.required or not found][found:]
+        lacking = [action for action in positionals if action.required or not found][len(found) :]
         for run in reversed(runs):
             given = min(len(lacking), len(run) - 1)
             if given > 0:
-                option, start = run.start - 1, run.stop - given
-                return [*words[:option], *words[start : run.stop], *words[option:start], *words[run.stop :]]
+                first = sorted([*found, *run[-given:]])
+                rest = [word for place, word in enumerate(words) if place not in first]
+                return [*(words[place] for place in first), *rest]
         return words
 
     def _takes(self, word: str) -> str:

@@ -2,6 +2,11 @@
 
   python train_boundary.py SYNTHESIS/w.npy SYNTHESIS/attribute.npy --score_name=indoor_lighting -o boundaries/MODEL
   python train_boundary.py SYNTHESIS/w.npy SYNTHESIS/attribute.npy --score_name all --jobs 2 -o boundaries/MODEL
+  python train_boundary.py SYNTHESIS/w.npy SYNTHESIS/attribute.npy --score_name all --solver ridge --disentangle
+
+The default is the paper's: a linear SVM between the highest and the lowest scores. --solver ridge regresses each score
+on all codes, which follows a continuous score better; gradient and steps also ask generator and predictor.
+--disentangle leaves the other scores of the file alone.
 
 Writes {score_name}_boundary.npy (float32 [1, D]; [1, L, D] for layer-wise codes) and a .json beside it that says how it
 was trained and how well it separates. Codes and scores are memory-mapped: their number is bounded by the disk.
@@ -16,6 +21,7 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +33,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from higan.directions.boundaries import Boundary
+    from higan.directions.slopes import Slopes
+    from higan.generators import Generator as Model
+    from higan.predictors import Predictor
 
 OPTIONS = ("chosen_num_or_ratio", "split_ratio", "invalid_value", "verbose_test", "solver", "C", "seed", "bootstrap")
+SLOPE_SOLVERS = ("ridge", "gradient", "steps")
+PROBES = {"gradient": 256, "steps": 2000}
 FEW_SAMPLES = 20  # whose accuracy is said as a count
 NAMES_AT_ONCE = 64  # scores held in memory
 
@@ -55,28 +66,55 @@ def parse_args() -> argparse.Namespace:
     add("--save_name", default="boundary.npy", help="file name after the score's and `_` (default: %(default)s)")
     add("--logfile_name", default="", help="the log's file name (default: the boundary's, or train_boundary.log)")
     add("--seed", type=int, default=0, help="of the split (default: 0)")
-    add("--C", type=float, default=1.0, help="weight of the hinge loss (default: 1)")
+    add(
+        "--C",
+        type=lambda text: text if text == "auto" else float(text),
+        default=1.0,
+        help="weight of the SVM's hinge loss; auto: one that does not depend on the codes' units (default: 1)",
+    )
     add(
         "--solver",
         default="newton",
-        choices=("newton", "liblinear", "libsvm"),
-        help="of the SVM, hinge loss all; libsvm gives the paper's numbers exactly, slowly (default: newton)",
+        choices=("newton", "liblinear", "libsvm", *SLOPE_SOLVERS),
+        help="newton, liblinear, libsvm: the SVM; libsvm gives the paper's numbers exactly, slowly. ridge: regression "
+        "on all codes. gradient: mean gradient of the score through the generator. steps: rises along random steps, "
+        "with ridge (default: newton)",
     )
     parser.add_force()
+    add(
+        "--disentangle",
+        type=float,
+        nargs="?",
+        const=10.0,
+        metavar="STRENGTH",
+        help="turn each direction away from what moves the other scores of the file (default strength: 10)",
+    )
+    add(
+        "-s",
+        "--latent_space_type",
+        choices=("z", "w", "wp"),
+        help="space of the directions (default: that of the codes); wp of w codes with --solver gradient",
+    )
+    add("--probes", type=int, help="samples to take gradients of (default: 256), or random steps (default: 2000)")
+    words = "(gradient, steps; default: that of the run beside the codes)"
+    add("--model_name", help=f"the model that made the codes {words}")
+    add("--predictor_name", help=f"the predictor that made the scores {words}")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N, for gradient and steps (default: auto)")
     add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
     add(
         "--condition",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="make each boundary orthogonal to these: scores of the same file, or paths of boundaries",
+        help="make each boundary orthogonal, in the metric of the codes' covariance, to these: scores of the same "
+        "file, or paths of boundaries",
     )
     add(
         "--bootstrap",
         type=int,
         default=0,
         metavar="K",
-        help="train on K resampled training sets and tell the mean angle between the boundaries",
+        help="train on K resampled training sets and tell the mean angle between the boundaries (ridge: 10 at least)",
     )
     return parser.parse_args()
 
@@ -86,6 +124,10 @@ def main() -> None:
     args = parse_args()
     if args.jobs < 1 or not 0 <= args.seed < 2**32 or args.bootstrap not in (0, *range(2, 1001)):
         raise HiganError("expected --jobs from 1, --seed from 0 to 4294967295, --bootstrap from 2 to 1000 (0 for none)")
+    if args.disentangle is not None and not 0 <= args.disentangle < float("inf"):
+        raise HiganError(f"--disentangle is {args.disentangle:g}; expected a number from 0")
+    if args.probes is not None and args.probes < 2:
+        raise HiganError(f"--probes is {args.probes}; expected 2 or more")
 
     from higan.directions.boundaries import find_name, read_scores, write_boundary
     from higan.directions.lists import extend_boundary_list
@@ -146,23 +188,28 @@ def trained(
 
     from higan.directions.boundaries import find_name, read_boundary
     from higan.directions.conditioning import condition
-    from higan.directions.training import load_columns, train_boundary
-    from higan.generators.codes import stated_space
+    from higan.directions.training import find_covariance, load_columns, train_boundary, with_reach
 
     options = {name: getattr(args, name) for name in OPTIONS}
-    space = stated_space(args.data_path)[0]
-    options["space"] = space if (space == "wp") == (codes.ndim == 3) else None
+    options["space"] = space = space_of(args, codes)
+    slopes = find_slopes(args, codes, scores, names, space)
+    covariance = find_covariance(codes) if args.condition else None
     others: list[Boundary] = []
 
-    def train(item: tuple[str, np.ndarray]) -> tuple[str, Boundary | HiganError]:
+    def train(item: tuple[str, np.ndarray | None]) -> tuple[str, Boundary | HiganError]:
         name, values = item
         try:
-            boundary = train_boundary(codes, values, name, **options)
-            return name, condition(boundary, [other for other in others if other.target != name])
+            if slopes and args.solver in SLOPE_SOLVERS:
+                boundary = slopes.boundary(name, space, args.disentangle or 0.0)
+            else:
+                boundary = train_boundary(codes, scores[name] if values is None else values, name, **options)
+            if slopes and args.solver not in SLOPE_SOLVERS:
+                boundary = slopes.disentangled(boundary, args.disentangle)
+            boundary = condition(boundary, [other for other in others if other.target != name], covariance)
+            return name, with_reach(boundary, codes)
         except HiganError as error:
             return name, error
 
-    threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
     conditions: list[Boundary] = []
     for name in args.condition:
         if name.endswith(".npy"):
@@ -174,6 +221,10 @@ def trained(
             raise HiganError(f"--condition {name}: {result}")
         conditions.append(result)
     others += conditions
+    if args.solver in SLOPE_SOLVERS:
+        yield from map(train, ((name, None) for name in names))
+        return
+    threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
     pool = ThreadPoolExecutor(min(args.jobs, os.cpu_count() or 1))  # the arithmetic runs outside of Python's lock
     try:
         with warnings.catch_warnings():
@@ -183,6 +234,91 @@ def trained(
                 yield from pool.map(train, columns.items())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an error nothing more is to be trained
+
+
+def space_of(args: argparse.Namespace, codes: np.ndarray) -> str:
+    """Return the latent space of the directions; raise HiganError where it is not that of the codes, and cannot be."""
+    from higan.generators.codes import stated_space
+
+    stated, _ = stated_space(args.data_path)
+    asked = args.latent_space_type
+    own = "wp" if codes.ndim == 3 else (stated if stated in ("z", "w") else None) or asked or "w"
+    if asked not in (None, own) and (asked, own, args.solver) != ("wp", "w", "gradient"):
+        raise HiganError(
+            f"--latent_space_type is {asked}, but {args.data_path} holds codes of {own}; give codes of {asked}"
+        )
+    return asked or own
+
+
+def find_slopes(
+    args: argparse.Namespace, codes: np.ndarray, scores: dict[str, np.ndarray], names: list[str], space: str
+) -> Slopes | None:
+    """Return the slopes of the scores that the solver or --disentangle ask for, None if neither does."""
+    if args.solver not in SLOPE_SOLVERS and args.disentangle is None:
+        return None
+    from higan.directions.ridge import RESAMPLES, ridge_slopes
+
+    conditions = [name for name in args.condition if name in scores]
+    wanted = dict.fromkeys([*names, *conditions, *(scores if args.disentangle is not None else ())])
+    columns = {name: scores[name] for name in wanted}
+    if args.solver not in PROBES:
+        return ridge_slopes(codes, columns, args.invalid_value, args.bootstrap or RESAMPLES, args.seed)
+
+    import numpy as np
+    import torch
+
+    from higan.directions.gradient import gradient_slopes, require_same_scores
+    from higan.directions.steps import step_slopes
+    from higan.directions.training import find_covariance
+    from higan.logs import progress
+
+    generator, predictor = load_source(args)
+    num = min(args.probes or PROBES[args.solver], len(codes))
+    rows = np.sort(np.random.default_rng(args.seed).choice(len(codes), num, replace=False))
+    own = "wp" if codes.ndim == 3 else ("w" if space == "wp" else space)
+    probes = torch.from_numpy(np.asarray(codes[rows], dtype=np.float32))
+    picked = {name: np.asarray(values[rows], dtype=np.float64) for name, values in columns.items()}
+    require_same_scores(generator, predictor, probes[:8], own, {name: picked[name][:8] for name in picked})
+    if args.solver == "gradient":
+        shown = partial(progress, desc="gradients", unit="batch")
+        layered = space == "wp"
+        return gradient_slopes(
+            generator, predictor, probes, own, list(wanted), layered, lambda rows: shown(iterable=rows)
+        )
+    samples = ridge_slopes(codes, columns, args.invalid_value, 0, args.seed)
+    return step_slopes(
+        generator,
+        predictor,
+        probes,
+        own,
+        picked,
+        samples,
+        find_covariance(codes),
+        args.seed,
+        lambda batches: progress(iterable=batches, desc="random steps", unit="batch"),
+    )
+
+
+def load_source(args: argparse.Namespace) -> tuple[Model, Predictor]:
+    """Return the generator and the predictor that made codes and scores, as the run beside them or options say."""
+    from higan.generators import load_generator
+    from higan.predictors import load_predictor
+    from higan.runs.run import read_run
+
+    run = read_run(args.data_path.parent)
+    settings = run["settings"] if run else {}
+    model = args.model_name or settings.get("model_name")
+    if not isinstance(model, str):
+        raise HiganError(
+            f"--solver {args.solver} needs the model: there is no run.json beside {args.data_path}; give --model_name "
+            "(and --predictor_name)"
+        )
+    known = {
+        key: settings[key] for key in ("truncation_psi", "truncation_layers", "noise", "class_idx") if key in settings
+    }
+    generator = load_generator(model, device=args.device, **known)
+    name = args.predictor_name or settings.get("predictor_name") or generator.predictor or "scene"
+    return generator, load_predictor(name, args.device)
 
 
 def name_files(names: list[str], suffix: str) -> tuple[dict[str, str], dict[str, HiganError]]:
@@ -204,10 +340,11 @@ def name_files(names: list[str], suffix: str) -> tuple[dict[str, str], dict[str,
 
 
 def describe(boundary: Boundary) -> str:
-    """Return a line on how a boundary was trained and how well it separates."""
+    """Return a line on how a boundary was trained, how well it separates or explains the score, and how far it goes."""
     info = boundary.info
-    sizes = info["training"]
-    parts = [f"{boundary.name or 'boundary'}: {sizes['positive']} positive and {sizes['negative']} negative"]
+    parts = []
+    if "training" in info:
+        parts.append(f"{info['training']['positive']} positive and {info['training']['negative']} negative")
     for part in ("training", "validation", "remaining"):
         num = sum(info[part].values()) if part in info and part != "remaining" else info.get(part, 0)
         if not num or info[f"{part}_accuracy"] is None:
@@ -216,9 +353,16 @@ def describe(boundary: Boundary) -> str:
             parts.append(f"{part} {say(info[f'{part}_right'], 'd')} of {num} right")
         else:
             parts.append(f"balanced {part} accuracy {say(info[f'{part}_accuracy'], '.4f')} (of {num})")
-    if info.get("bootstrap_angle") is not None:
-        parts.append(f"bootstrap angle {say(info['bootstrap_angle'], '.1f')}")
-    return ", ".join(parts)
+    words = {
+        "r2": ("R² on held-out samples", ".3f"),
+        "r2_steps": ("R² of random steps", ".3f"),
+        "common_gradient": ("share of the gradient that samples have in common", ".3f"),
+        "bootstrap_angle": ("angle between resampled directions in degrees", ".1f"),
+        "group_angle": ("angle between groups of samples in degrees", ".1f"),
+        "reach": ("distance 2 in standard deviations", ".1f"),
+    }
+    parts += [f"{said} {say(info[key], form)}" for key, (said, form) in words.items() if info.get(key) is not None]
+    return f"{boundary.name or 'boundary'}: {', '.join(parts)}"
 
 
 def say(values: float | list[float], form: str) -> str:

@@ -51,9 +51,7 @@ def ridge_slopes(
     """
     names = list(scores)
     if len(codes) != len(scores[names[0]]):
-        raise HiganError(
-            f"there are {len(codes)} codes but {len(scores[names[0]])} scores; give those of the same run"
-        )
+        raise HiganError(f"there are {len(codes)} codes but {len(scores[names[0]])} scores; give those of the same run")
     layers = codes.shape[1] if codes.ndim == 3 else 1
     failed: dict[str, HiganError] = {}
     found: dict[str, list[Regression]] = {name: [] for name in names}
@@ -77,13 +75,16 @@ def ridge_slopes(
     names = [name for name in names if name not in failed]
     for name in names:
         info[name] |= describe(found[name], scores[name], seed, resamples)
-    values = np.stack([np.stack([part.slope / part.std for part in found[name]]) for name in names] or [np.zeros(0)])
-    return Slopes(names, values if codes.ndim == 3 else values[:, 0], [info[name] for name in names], failed)
+    values = np.array([[part.slope / part.std for part in found[name]] for name in names])
+    if not names:
+        values = np.zeros((0, layers, codes.shape[-1]))
+    std = np.array([found[name][0].std for name in names])
+    return Slopes(names, values if codes.ndim == 3 else values[:, 0], std, [info[name] for name in names], failed)
 
 
 @dataclass
 class Regression:
-    """What ridge regression found of a score: `slope` float64 [D] and `std`, both in one unit of the score's.
+    """What ridge regression found of a score: `slope` float64 [D] per unit of the code, and its standard deviation.
 
     `penalty` is relative to the mean variance of a code's values; `r2` is that of held-out folds and `r2_error` its
     standard error; `angle` lies between the slopes of resampled samples, in degrees.
@@ -153,12 +154,20 @@ class Moments:
     xx: np.ndarray  # [G, D, D]
     xy: np.ndarray  # [G, D, K]
     yy: np.ndarray  # [G, K]
+    unit: np.ndarray  # [K], of y in that of the scores
 
     @classmethod
     def zeros(cls, groups: int, width: int, columns: int) -> Moments:
         """Return the sums over no rows."""
-        shapes = (), (width,), (columns,), (width, width), (width, columns), (columns,)
-        return cls(*(np.zeros((groups, *shape)) for shape in shapes))
+        return cls(
+            count=np.zeros(groups),
+            x=np.zeros((groups, width)),
+            y=np.zeros((groups, columns)),
+            xx=np.zeros((groups, width, width)),
+            xy=np.zeros((groups, width, columns)),
+            yy=np.zeros((groups, columns)),
+            unit=np.ones(columns),
+        )
 
     def add(self, group: int, x: np.ndarray, y: np.ndarray) -> None:
         """Add rows, float32 [n, D] and [n, K], to a group."""
@@ -221,10 +230,10 @@ def add_up(
         if not np.isfinite(x).all():
             raise HiganError("codes hold values that are not finite; write them again")
         if start == 0:
-            center, level, spread = x.mean(axis=0), y.mean(axis=0), y.std(axis=0)
-            spread[spread == 0] = 1
+            center, level, sums.unit = x.mean(axis=0), y.mean(axis=0), y.std(axis=0)
+            sums.unit[sums.unit == 0] = 1
         x -= center
-        y = ((y - level) / spread).astype(np.float32)
+        y = ((y - level) / sums.unit).astype(np.float32)
         for group, part in enumerate(np.array_split(random.permutation(len(x)), groups)):
             sums.add(group, x[part], y[part])
     return sums, met
@@ -260,8 +269,8 @@ def regress(moments: Moments, resamples: int, seed: int) -> list[Regression]:
         angles = mean_angle(np.stack([solve(moments, weights.astype(float), penalty)[0] for weights in drawn]))
     return [
         Regression(
-            slope=slopes[k],
-            std=float(np.sqrt(variance[k])),
+            slope=slopes[k] * moments.unit[k],
+            std=float(np.sqrt(variance[k])) * float(moments.unit[k]),
             penalty=float(penalty[k]),
             r2=float(mean[chosen[k], k]),
             r2_error=float(error[chosen[k], k]),

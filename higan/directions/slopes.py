@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ class Slopes:
         Of the K scores.
     values
         float64 [K, D], or [K, L, D] for codes of w+.
+    std
+        [K]: the standard deviation of each.
     info
         What is known of each, JSON values, as in `Boundary.info`.
     failed
@@ -34,6 +36,7 @@ class Slopes:
 
     names: list[str]
     values: np.ndarray
+    std: np.ndarray
     info: list[dict[str, Any]]
     failed: dict[str, HiganError]
     whole: bool = False
@@ -64,6 +67,15 @@ class Slopes:
         name = fit_for_files(name) if name else name
         return Boundary(name, direction[None].astype(np.float32), space, None, info, target)
 
+    def disentangled(self, boundary: Boundary, strength: float) -> Boundary:
+        """Return a boundary of another making that leaves all scores but its own target alone (`disentangle`)."""
+        others = self.values[[name != boundary.target for name in self.names]]
+        direction = disentangle(boundary.direction[0], others, strength)
+        norm = np.linalg.norm(boundary.direction[0], axis=-1, keepdims=True)
+        direction *= norm / np.linalg.norm(direction, axis=-1, keepdims=True)
+        info = boundary.info | {"disentangle": strength, "disentangled_from": len(others)}
+        return replace(boundary, direction=direction[None].astype(np.float32), info=info)
+
 
 def mean_angle(found: np.ndarray) -> np.ndarray:
     """Return the mean angle in degrees between directions [R, K, D] found R times, for each of K."""
@@ -75,5 +87,5 @@ def mean_angle(found: np.ndarray) -> np.ndarray:
 
 def plain(values: Any) -> Any:
     """Return numbers [L], one per layer, as JSON values: the only one as itself."""
-    numbers = [int(value) if isinstance(value, np.integer) else float(f"{value:.7g}") for value in values]
+    numbers = [int(value) if isinstance(value, np.integer) else float(value) for value in values]
     return numbers[0] if len(numbers) == 1 else numbers

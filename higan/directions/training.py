@@ -249,27 +249,44 @@ def train_boundary(
     return with_reach(Boundary(fit_for_files(name) if name else name, direction, space, None, info, name), codes)
 
 
+def find_covariance(codes: np.ndarray) -> np.ndarray:
+    """Return the covariance of codes, float64 [D, D], or [L, D, D] of layer-wise ones; of `REACH_ROWS` at most."""
+    sample = spread_rows(codes).astype(np.float64)
+    if sample.ndim == 2:
+        return np.cov(sample, rowvar=False)
+    return np.stack([np.cov(sample[:, layer], rowvar=False) for layer in range(sample.shape[1])])
+
+
+def spread_rows(codes: np.ndarray) -> np.ndarray:
+    """Return `REACH_ROWS` of the codes, evenly spaced, or all if there are no more."""
+    sample = np.array(codes[:: max(1, len(codes) // REACH_ROWS)][:REACH_ROWS], dtype=np.float32)
+    release_pages(codes)
+    return sample
+
+
 def with_reach(boundary: Boundary, codes: np.ndarray, distance: float = 2.0) -> Boundary:
     """Return the boundary with its reach: how many standard deviations of the codes lie in a distance along it.
 
     Far beyond 3, a code that moves so far looks like none that the generator was trained on, and pictures leave the
     data. Measured on `REACH_ROWS` codes at most; for a direction per layer, in each.
     """
-    sample = codes[:: max(1, len(codes) // REACH_ROWS)][:REACH_ROWS]
+    sample = spread_rows(codes)
     found = []
     for layer, step in enumerate(boundary.direction.reshape(-1, codes.shape[-1])):
         length = float(np.linalg.norm(step))
         along = (sample[:, layer] if sample.ndim == 3 else sample) @ step
         if length and (std := float(along.std(dtype=np.float64))):
             found.append(distance * length**2 / std)
-    release_pages(codes)
+    notes = [note for note in boundary.info.get("notes", ()) if not note.startswith("distance ")]
     if found:
         boundary.info["reach"] = plain(round(value, 3) for value in found)
     if found and max(found) > FAR:
-        boundary.info.setdefault("notes", []).append(
+        notes.append(
             f"distance {distance:g} reaches {max(found):.1f} standard deviations of the codes along this direction: "
             f"beyond {FAR:g} pictures may leave what the model draws; move less far"
         )
+    boundary.info.pop("notes", None)
+    boundary.info |= {"notes": notes} if notes else {}
     return boundary
 
 

@@ -1,7 +1,7 @@
 """Speed, memory and agreement of boundary training and re-scoring; prints one line per measurement.
 
   python tests/benchmarks/analysis.py                   all of it (minutes; 2 GB for the codes and scores)
-  python tests/benchmarks/analysis.py solvers rescore   parts: solvers, one, all, rescore
+  python tests/benchmarks/analysis.py solvers rescore   parts: solvers, one, all, ridge, rescore
 
 Inputs lie in memory (/dev/shm) where there is room, so that `one` and `all` measure the program and not the disk.
 """
@@ -19,6 +19,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -32,7 +33,7 @@ BLOCK = 10_000
 
 def main() -> None:
     """Run the parts named on the command line, or all."""
-    parts = {"solvers": solvers, "one": one, "all": every, "rescore": rescoring}
+    parts = {"solvers": solvers, "one": one, "all": every, "ridge": ridge, "rescore": rescoring}
     for name in sys.argv[1:] or parts:
         parts[name]()
 
@@ -58,6 +59,10 @@ def solvers() -> None:
             ).direction
             for solver in SOLVERS
         }
+        rows, labels = arrays[f"run{run['id']}_train_index"], arrays[f"run{run['id']}_train_label"]
+        for name, machine in rivals(len(rows)).items():
+            normal = machine.fit(data[rows] - data[rows].mean(axis=0), labels).coef_
+            boundaries[name] = normal / np.linalg.norm(normal)
         reference = arrays[f"run{run['id']}_boundary"]
         cosines = [f"{solver} {float((found * reference).sum()):.6f}" for solver, found in boundaries.items()]
         print(f"solvers: run {run['id']}: cosine to the reference: {', '.join(cosines)}")
@@ -71,8 +76,24 @@ def solvers() -> None:
             seconds = time.process_time() - start
             accuracy = balanced(count_right([planes[solver]], data[:, None], labels), labels)
             found.append(f"{solver} {seconds:.2f} s, accuracy {accuracy:.4f}")
+        for name, machine in rivals(len(data)).items():
+            start = time.process_time()
+            with threadpool_limits(1):
+                machine.fit(data, labels)
+            found.append(f"{name} {time.process_time() - start:.2f} s")
         cosine = float(planes["newton"][0] @ planes["liblinear"][0])
         print(f"solvers: {len(data):,} x {WIDTH}, noise {noise}: {'; '.join(found)}; cosine {cosine:.4f}")
+
+
+def rivals(num: int) -> dict[str, Any]:
+    """Return other linear machines of scikit-learn's, for `num` samples, at C = 1."""
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.svm import LinearSVC
+
+    return {
+        "squared hinge": LinearSVC(dual=False),
+        "descent": SGDClassifier(alpha=1 / num, max_iter=2000, tol=1e-5, average=True, random_state=0),
+    }
 
 
 def extreme_samples(noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +193,20 @@ def every() -> None:
             f"(processor time {used:.1f} s, {used / 2:.1f} s on each of two cores), "
             f"{memory:.2f} GB resident; "
             f"validation accuracy {min(accuracies):.3f} to {max(accuracies):.3f}"
+        )
+
+
+def ridge() -> None:
+    """All names of 500,000 samples by ridge regression."""
+    with work_folder(4 * ROWS * (WIDTH + NAMES)) as name:
+        folder = Path(name)
+        write_samples(folder, ROWS, NAMES)
+        files = [str(folder / "w.npy"), str(folder / "attribute.npy"), "-o", str(folder / "out")]
+        seconds, used, memory = run_script([*files, "--score_name", "all", "--solver", "ridge"])
+        r2 = [json.loads(path.read_text())["r2"] for path in (folder / "out").glob("*.json")]
+        print(
+            f"ridge: {len(r2)} names, {ROWS:,} x {WIDTH}: {seconds:.1f} s (processor time {used:.1f} s), "
+            f"{memory:.2f} GB resident; R² {min(r2):.3f} to {max(r2):.3f}"
         )
 
 

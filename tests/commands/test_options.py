@@ -20,6 +20,8 @@ def test_a_command_line_that_cannot_be_parsed() -> None:
     [
         "--names a b data scores -n 1 --flag",
         "--names a b -n 1 --flag -- data scores",
+        "--flag -n 1 --others a b --names a b data scores",
+        "--names a b data -n 1 --flag scores",
         "--flag data scores -n 1 --names a b",
         "data -n 1 --names a b scores --flag",
         "-n1 --na a b data scores --flag",
@@ -40,6 +42,14 @@ def test_an_option_of_several_values_leaves_positionals_their_own(line: str) -> 
     assert args.others in (None, ["a", "b"])
     with pytest.raises(HiganError, match="data, scores"):
         parser.parse_args(["--names", "a"])
+
+
+def test_a_number_that_may_be_left_out_is_no_file() -> None:
+    parser = ArgumentParser("What it does.")
+    parser.add_argument("data")
+    parser.add_argument("--turn", type=float, nargs="?", const=10.0)
+    for line, number in (("--turn data", 10), ("--turn 5 data", 5), ("data --turn", 10), ("data --turn -1.5", -1.5)):
+        assert vars(parser.parse_args(line.split())) == {"data": "data", "turn": number}
 
 
 def test_a_positional_that_may_be_left_out() -> None:

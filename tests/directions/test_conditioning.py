@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from analysis_helpers import make_boundary
-from golden_cases import read_case
+from support.golden import read_case
+from support.model import make_boundary
 
 from higan.directions.boundaries import Boundary
 from higan.directions.conditioning import condition
