@@ -21,6 +21,7 @@ TEMPORARY = ".tmp"  # how the names of files end that are not whole yet; they be
 SMALL_FILE = 2**24  # bytes; descriptions, lists and the like are a thousandth of it
 HEADER_BYTES = 2**20  # of an .npy file; numpy's own limit is too near to 365 named fields
 DIGEST_BLOCK = 2**24
+CHECKER = 8  # pixels of a square of the checkerboard behind transparent pictures
 IMAGE_FORMATS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 95},
     "png": {"format": "PNG", "compress_level": 3},
@@ -73,12 +74,32 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 
 
 def encode_image(image: np.ndarray, image_format: str) -> bytes:
-    """Return an image, uint8 [H, W, 3], as a file of `image_format`, one of `IMAGE_FORMATS`."""
+    """Return an image, uint8 [H, W, C], as a file of `image_format`, one of `IMAGE_FORMATS`.
+
+    Grey stays grey. JPEG has no transparency: there it is laid on a checkerboard.
+    """
     from PIL import Image
 
     content = io.BytesIO()
-    Image.fromarray(image).save(content, **IMAGE_FORMATS[image_format])
+    image = to_rgb(image) if image.shape[2] == 4 and image_format == "jpg" else image
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(content, **IMAGE_FORMATS[image_format])
     return content.getvalue()
+
+
+def to_rgb(images: np.ndarray) -> np.ndarray:
+    """Return images, uint8 [..., H, W, C], as they are shown, uint8 [..., H, W, 3].
+
+    Grey is repeated; what is transparent shows a checkerboard of `CHECKER` pixels, as editors show it.
+    """
+    height, width, channels = images.shape[-3:]
+    if channels == 1:
+        return images.repeat(3, axis=-1)
+    if channels == 3:
+        return images
+    squares = np.add.outer(np.arange(height) // CHECKER, np.arange(width) // CHECKER) % 2
+    board = np.where(squares, 204, 255)[:, :, None]
+    opacity = images[..., 3:] / np.float32(255)
+    return np.rint(images[..., :3] * opacity + board * (1 - opacity)).astype(np.uint8)
 
 
 def is_file(path: str | Path) -> bool:

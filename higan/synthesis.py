@@ -109,7 +109,7 @@ class Synthesis:
         return results
 
     def pictures(self, num: int) -> Iterator[np.ndarray]:
-        """Yield the images of the first `num` samples, uint8 [H, W, 3]; raise NotFiniteError if one is not finite."""
+        """Yield the images of the first `num` samples, uint8 [H, W, C]; raise NotFiniteError if one is not finite."""
         for start in range(0, num, self.generator.batch_size):
             codes = self.entry(self.codes(start, min(start + self.generator.batch_size, num)))
             try:

@@ -89,7 +89,7 @@ def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] |
 
 
 def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> Iterator[NDArray[np.uint8]]:
-    """Yield, for each of N samples, the pictures of its S codes: uint8 [S, H, W, 3].
+    """Yield, for each of N samples, the pictures of its S codes: uint8 [S, H, W, C].
 
     `codes` is [N, S, D], or [N, S, L, D] in the space "wp". The layers before the first one at which the codes of a
     batch differ are computed once per sample, not once per step.
@@ -114,7 +114,7 @@ def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> 
 
 
 def _synthesize_batch(generator: Generator, codes: Tensor, space: str, size: int) -> Tensor:
-    """Return uint8 [size, S, H, W, 3] of the first `size` of codes [N, S, ...], at most N."""
+    """Return uint8 [size, S, H, W, C] of the first `size` of codes [N, S, ...], at most N."""
     codes = codes[:size].to(generator.device)
     num, steps = codes.shape[:2]
     if not generator.has_layers:

@@ -23,7 +23,7 @@ from higan.report.video import Mosaic, has_video, write_video
 if TYPE_CHECKING:
     from higan.generators import Generator
 
-Rows = Iterable[NDArray[np.uint8]]  # per sample its pictures, uint8 [S, H, W, 3]
+Rows = Iterable[NDArray[np.uint8]]  # per sample its pictures, uint8 [S, H, W, C]
 
 
 @dataclass(frozen=True)

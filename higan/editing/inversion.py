@@ -155,11 +155,11 @@ def invert(
     if steps < 10 or starts < 1:
         raise HiganError(f"steps {steps}, starts {starts}: expected steps from 10, starts from 1")
     given = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
-    size = generator.image_size
-    if given.dtype != torch.uint8 or given.ndim != 4 or tuple(given.shape[1:]) != (*size, 3) or not len(given):
+    size = (*generator.image_size, generator.image_channels)
+    if given.dtype != torch.uint8 or given.ndim != 4 or tuple(given.shape[1:]) != size or not len(given):
         raise HiganError(
             f"pictures of {given.dtype} {list(given.shape)}; {generator.name} is inverted from uint8 "
-            f"[N, {size[0]}, {size[1]}, 3]"
+            f"[N, {size[0]}, {size[1]}, {size[2]}]"
         )
     statistics = statistics or sample_statistics(generator, seed)
     target = given.to(generator.device).permute(0, 3, 1, 2).float() / 127.5 - 1

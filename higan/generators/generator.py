@@ -50,6 +50,10 @@ class Generator:
         The model's name; its family, such as "stylegan2".
     image_size, resolution
         Height and width of the images; the larger of the two.
+    image_channels
+        Channels C of the images: 1 (grey), 3 (RGB) or 4 (RGBA). Predictors see RGB: grey is repeated, and what is
+        transparent lies on white (`Predictor.predict`); pages and JPEG files show it on a checkerboard
+        (`higan.files.to_rgb`).
     num_layers, z_dim, w_dim
         Number L of style inputs, widths of the latent spaces (L and w_dim are 0 for PGGAN).
     has_layers
@@ -101,6 +105,7 @@ class Generator:
         self.name, self.dtype, self.noise, self.sha256, self.predictor = name, dtype, noise, sha256, predictor
         self.family: str = self.network.family
         self.image_size: tuple[int, int] = self.network.image_size
+        self.image_channels: int = self.network.image_channels
         self.resolution = max(self.image_size)
         self.num_layers: int = self.network.num_layers
         self.z_dim: int = self.network.z_dim
@@ -205,7 +210,7 @@ class Generator:
         label: int | Codes | None = None,
         finite: list[Tensor] | None = None,
     ) -> Tensor:
-        """Return images, uint8 [N, H, W, 3] on the device, of `codes` in `space`, `batch_size` of them at a time.
+        """Return images, uint8 [N, H, W, C] on the device, of `codes` in `space`, `batch_size` of them at a time.
 
         Lack of memory halves `batch_size` and goes on.
 
@@ -235,7 +240,7 @@ class Generator:
             images.append(batch)
             start += len(batch)
         if not images:
-            return torch.empty(0, *self.image_size, 3, dtype=torch.uint8, device=self.device)
+            return torch.empty(0, *self.image_size, self.image_channels, dtype=torch.uint8, device=self.device)
         return images[0] if len(images) == 1 else torch.cat(images)
 
     @torch.inference_mode()
@@ -248,7 +253,7 @@ class Generator:
         return self.image(self.advance(self.initial(entry), entry, 0, self.num_layers), finite)
 
     def render(self, codes: Tensor) -> Tensor:
-        """Return images, float32 [N, 3, H, W], nominally in [-1, 1], differentiable in `codes`: wp (PGGAN: z)."""
+        """Return images, float32 [N, C, H, W], nominally in [-1, 1], differentiable in `codes`: wp (PGGAN: z)."""
         codes = self._codes(codes, self.entry)
         state = self.network.initial(codes)
         for layer in range(self.num_layers):
@@ -276,7 +281,7 @@ class Generator:
 
     @torch.inference_mode()
     def image(self, state: State, finite: list[Tensor] | None = None) -> Tensor:
-        """Return the images, uint8 [N, H, W, 3], of a state that has left the last layer; `finite` as `synthesize`."""
+        """Return the images, uint8 [N, H, W, C], of a state that has left the last layer; `finite` as `synthesize`."""
         return self._to_uint8(self.network.image(state), finite)
 
     def _to_uint8(self, images: Tensor, finite: list[Tensor] | None) -> Tensor:
@@ -349,7 +354,7 @@ class Generator:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Return images, uint8 [N, H, W, 3], of float [N, 3, H, W]: floor(clip((x + 1) * 127.5 + 0.5, 0, 255))."""
+    """Return images, uint8 [N, H, W, C], of float [N, C, H, W]: floor(clip((x + 1) * 127.5 + 0.5, 0, 255))."""
     return images.mul(127.5).add_(128).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from higan.errors import HiganError
 
-MOST_LAYERS = 18  # of the largest models, 1024x1024
+MOST_LAYERS = 64  # of any model; StyleGAN2 of 1024x1024 has 18
 # Where the paper's groups begin and end, in sevenths of the layers: 0-1, 2-5, 6-11 and 12-13 of 14.
 GROUPS: dict[str, tuple[int, int]] = {"bottom": (0, 1), "lower": (1, 3), "upper": (3, 6), "top": (6, 7)}
 

@@ -153,13 +153,13 @@ def convolve(x: Tensor, kernel: Tensor, up: str = "", bias: Tensor | None = None
     return F.conv2d(x, kernel, bias, padding=kernel.shape[2] // 2)
 
 
-class RGB(nn.Module):
-    """1x1 convolution with bias to the image: x [N, I, H, W] -> [N, 3, H, W]."""
+class ToImage(nn.Module):
+    """1x1 convolution with bias to the image: x [N, I, H, W] -> [N, C, H, W]."""
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, image_channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(random_weight(3, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
+        self.weight = nn.Parameter(random_weight(image_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight / math.sqrt(self.weight.shape[1])
@@ -167,10 +167,14 @@ class RGB(nn.Module):
 
 
 Shapes = Mapping[str, tuple[int, ...]]  # of a state dict's tensors, by name
+RESOLUTIONS = (8, 8192)  # smallest and largest
+IMAGE_CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 def infer_blocks(shapes: Shapes, layers: int) -> dict[str, Any]:
-    """Return resolution and channels of a network whose block b holds `layers` 2b and 2b + 1 and doubles the size.
+    """Return the settings of a network's images: block b holds `layers` 2b and 2b + 1 and doubles the size.
+
+    They are resolution, channels, image_channels and, where the network begins with a constant, its start_size.
 
     Parameters
     ----------
@@ -180,19 +184,26 @@ def infer_blocks(shapes: Shapes, layers: int) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        The layers are not those of a resolution from 8 to 1024, or the images are not of three channels.
+        The layers are not those of a resolution from 8 to 8192, or the images are not grey, RGB or RGBA.
     KeyError
         A tensor is missing.
     """
     found = [int(match[1]) for name in shapes if (match := re.fullmatch(r"layers\.(\d\d?)\.bias", name))]
     blocks = (len(found) + 1) // 2
     resolution = 2 ** (blocks + 1)
-    if sorted(found) != list(range(2 * blocks - 2 + layers)) or not 8 <= resolution <= 1024:
-        raise ValueError(f"it has layers {found[:40]}; expected those of a resolution from 8 to 1024")
-    if (count := shapes["outputs.0.bias"][0]) != 3:
-        raise ValueError(f"it makes {count}-channel images; expected 3: red, green, blue")
+    if sorted(found) != list(range(2 * blocks - 2 + layers)) or not RESOLUTIONS[0] <= resolution <= RESOLUTIONS[1]:
+        raise ValueError(
+            f"it has layers {found[:40]}; expected those of a resolution from {RESOLUTIONS[0]} to {RESOLUTIONS[1]}"
+        )
+    if (image_channels := shapes["outputs.0.bias"][0]) not in IMAGE_CHANNELS:
+        expected = ", ".join(f"{count} ({name})" for count, name in IMAGE_CHANNELS.items())
+        raise ValueError(f"it makes {image_channels}-channel images; expected {expected}")
     channels = {4 * 2**block: shapes[f"layers.{2 * block}.bias"][0] for block in range(blocks)}
-    return {"resolution": resolution, "channels": channels}
+    settings = {"resolution": resolution, "channels": channels, "image_channels": image_channels}
+    if "const" in shapes:
+        height, width = shapes["const"][2:]
+        settings["start_size"] = (height, width)
+    return settings
 
 
 def infer_mapping(shapes: Shapes) -> dict[str, Any]:

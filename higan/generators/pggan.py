@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from higan.generators.layers import (
-    RGB,
     SLOPE,
     Shapes,
+    ToImage,
     conv_kernel,
     convolve,
     infer_blocks,
@@ -27,12 +27,12 @@ from higan.generators.network import State
 
 
 class PGGAN(nn.Module):
-    """z [N, z_dim] -> image [N, 3, R, R]; there is one latent space and no layer has an input of its own.
+    """z [N, z_dim] -> image [N, C, R, R]; there is one latent space and no layer has an input of its own.
 
     Parameters
     ----------
     resolution
-        Side R of the images, a power of two from 8 to 1024.
+        Side R of the images, a power of two from 8 on.
     channels
         Number of channels C at each resolution, {4: C, 8: C, ..., R: C}.
     z_dim
@@ -41,6 +41,8 @@ class PGGAN(nn.Module):
         Resolutions that the fused form of upsampling leads to (see `layers.conv_kernel`).
     lod
         Number of last blocks left out; their share of the size is made up by repeating pixels.
+    image_channels
+        Channels of the images.
 
     Raises
     ------
@@ -62,21 +64,22 @@ class PGGAN(nn.Module):
         z_dim: int = 512,
         fused: tuple[int, ...] = (),
         lod: float = 0,
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.image_size, self.image_channels = (resolution, resolution), 3
+        self.image_size, self.image_channels = (resolution, resolution), image_channels
         self.z_dim, self.lod = z_dim, whole_lod(lod, resolution)
         self.dtype = torch.float32
         self.largest_activation = max(count * size**2 for size, count in channels.items())
 
         self.layers: Any = nn.ModuleList([Layer(z_dim, channels[4], 4), Layer(channels[4], channels[4], 3)])
-        self.outputs: Any = nn.ModuleList([RGB(channels[4])])
+        self.outputs: Any = nn.ModuleList([ToImage(channels[4], image_channels)])
         size = 8
         while size <= resolution:
             before, after = channels[size // 2], channels[size]
             self.layers.append(Layer(before, after, 3, up="fused" if size in fused else "nearest"))
             self.layers.append(Layer(after, after, 3))
-            self.outputs.append(RGB(after))
+            self.outputs.append(ToImage(after, image_channels))
             size *= 2
 
     @staticmethod
@@ -115,7 +118,7 @@ class PGGAN(nn.Module):
         return 0, 0
 
     def initial(self, codes: Tensor) -> State:
-        """Return the state that holds the images [N, 3, R, R] of z [N, z_dim]."""
+        """Return the state that holds the images [N, C, R, R] of z [N, z_dim]."""
         x = pixel_norm(codes)[:, :, None, None].to(self.dtype)
         blocks = len(self.outputs) - self.lod
         for layer in self.layers[: 2 * blocks]:
@@ -128,7 +131,7 @@ class PGGAN(nn.Module):
         return state
 
     def image(self, state: State) -> Tensor:
-        """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of what `initial` returns."""
+        """Return the image [N, C, R, R] (float32, nominally in [-1, 1]) of what `initial` returns."""
         return state[0]
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from higan.generators.layers import (
     EPSILON,
-    RGB,
     SLOPE,
     EqualizedLinear,
     Shapes,
+    ToImage,
     conv_kernel,
     convolve,
     fir_kernel,
@@ -38,12 +38,12 @@ EXACT_SIZE = 16  # up to here activations stay in float32: little arithmetic, wh
 
 
 class StyleGAN(nn.Module):
-    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, 3, R, R].
+    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, H, W].
 
     Parameters
     ----------
     resolution
-        Side R of the images, a power of two from 8 to 1024; L = 2 log2(R) - 2.
+        Side R of square images, a power of two from 8 on; L = 2 log2(R) - 2.
     channels
         Number of channels C at each resolution, {4: C, 8: C, ..., R: C}.
     z_dim, w_dim
@@ -54,6 +54,8 @@ class StyleGAN(nn.Module):
         Resolutions that the fused form of upsampling leads to (see `layers.conv_kernel`).
     lod
         Number of last blocks left out; their share of the size is made up by repeating pixels.
+    image_channels, start_size
+        Channels of the images; height and width of the constant, which the images are R / 4 times as large as.
 
     Attributes
     ----------
@@ -84,27 +86,31 @@ class StyleGAN(nn.Module):
         mapping_dim: int | None = None,
         fused: tuple[int, ...] = (),
         lod: float = 0,
+        image_channels: int = 3,
+        start_size: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
         blocks = int(math.log2(resolution)) - 1
-        self.image_size, self.image_channels = (resolution, resolution), 3
+        height, width = start_size
+        self.image_size, self.image_channels = (height * resolution // 4, width * resolution // 4), image_channels
         self.z_dim, self.w_dim, self.lod = z_dim, w_dim, whole_lod(lod, resolution)
         self.num_layers = 2 * blocks
         self.last_layer = 2 * (blocks - self.lod) - 1
-        self.largest_activation = max(count * size**2 for size, count in channels.items())
+        self.largest_activation = max(count * height * width * size**2 // 16 for size, count in channels.items())
 
         self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_dim or w_dim)
         self.register_buffer("w_avg", torch.zeros(w_dim))
-        self.const = nn.Parameter(torch.ones(1, channels[4], 4, 4))
+        self.const = nn.Parameter(torch.ones(1, channels[4], height, width))
         self.layers: Any = nn.ModuleList()
         self.outputs: Any = nn.ModuleList()
         for block in range(blocks):
             size = 4 * 2**block
             before, after = channels[max(4, size // 2)], channels[size]
             up = "" if block == 0 else "fused" if size in fused else "nearest"
-            self.layers.append(Layer(before if block else 0, after, size, w_dim, up))
-            self.layers.append(Layer(after, after, size, w_dim))
-            self.outputs.append(RGB(after))
+            noise_size = (height * 2**block, width * 2**block)
+            self.layers.append(Layer(before if block else 0, after, noise_size, w_dim, up))
+            self.layers.append(Layer(after, after, noise_size, w_dim))
+            self.outputs.append(ToImage(after, image_channels))
 
     @staticmethod
     def infer_settings(shapes: Shapes) -> dict[str, Any]:
@@ -115,7 +121,7 @@ class StyleGAN(nn.Module):
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
         self.mapping.prepare()
         for index, layer in enumerate(self.layers):
-            layer.prepare(dtype if self.noise_size(index)[0] > EXACT_SIZE else torch.float32)
+            layer.prepare(dtype if max(self.noise_size(index)) > EXACT_SIZE else torch.float32)
 
     def noise_size(self, layer: int) -> tuple[int, int]:
         """Return height and width of the noise image that `layer` adds."""
@@ -158,7 +164,7 @@ class StyleGAN(nn.Module):
         return (self.layers[index + 1].convolve(x),)
 
     def image(self, state: State) -> Tensor:
-        """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
+        """Return the image [N, C, H, W] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
         return state[0]
 
 
@@ -191,12 +197,12 @@ class Layer(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, size: int, w_dim: int, up: str = "") -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], w_dim: int, up: str = "") -> None:
         super().__init__()
         self.weight = nn.Parameter(random_weight(out_channels, in_channels, 3, 3)) if in_channels else None
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.noise_strength = nn.Parameter(torch.zeros(out_channels))
-        self.register_buffer("noise", random_weight(1, 1, size, size))
+        self.register_buffer("noise", random_weight(1, 1, *size))
         self.style = EqualizedLinear(w_dim, 2 * out_channels)
         self.up = up
         self.prepared: tuple[Tensor | None, Tensor, Tensor, Tensor] | None = None

@@ -2,7 +2,7 @@
 
 A convolution with modulated weights is computed on modulated activations instead, which is the same function and lets
 one plain convolution serve the whole batch: y = d * conv(x * s, W), with d = 1 / sqrt(s^2 @ sum(W^2) + eps).
-The state is the activations [N, C, H, W] and, once there is one, the image so far [N, 3, H, W].
+The state is the activations [N, C, H, W] and, once there is one, the image so far [N, C, H, W].
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ GAIN = math.sqrt(2)  # of the activation
 
 
 class StyleGAN2(nn.Module):
-    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, 3, R, R].
+    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, H, W].
 
     Parameters
     ----------
     resolution
-        Side R of the images, a power of two from 8 to 1024; L = 2 log2(R) - 2.
+        Side R of square images, a power of two from 8 on; L = 2 log2(R) - 2.
     channels
         Number of channels C at each resolution, {4: C, 8: C, ..., R: C}.
     z_dim, w_dim
@@ -55,6 +55,8 @@ class StyleGAN2(nn.Module):
         "skip" (sum of upsampled RGB outputs), "resnet" or "orig" (only the last RGB output).
     clamp
         Bound on the absolute value of activations (`conv_clamp` of stylegan2-ada), or None.
+    image_channels, start_size
+        Channels of the images; height and width of the constant, which the images are R / 4 times as large as.
 
     Attributes
     ----------
@@ -87,12 +89,15 @@ class StyleGAN2(nn.Module):
         clamp: float | None = None,
         embed_dim: int | None = None,
         mapping_multiplier: float = 0.01,
+        image_channels: int = 3,
+        start_size: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise ValueError(f"its architecture is {str(architecture)[:40]!r}; supported: {', '.join(ARCHITECTURES)}")
         blocks = int(math.log2(resolution)) - 1
-        self.image_size, self.image_channels = (resolution, resolution), 3
+        height, width = start_size
+        self.image_size, self.image_channels = (height * resolution // 4, width * resolution // 4), image_channels
         self.z_dim, self.w_dim, self.label_dim = z_dim, w_dim, label_dim
         self.architecture = architecture
         self.num_layers = 2 * blocks
@@ -102,19 +107,20 @@ class StyleGAN2(nn.Module):
             z_dim, w_dim, mapping_layers, mapping_dim or w_dim, label_dim, embed_dim or w_dim, mapping_multiplier
         )
         self.register_buffer("w_avg", torch.zeros(w_dim))
-        self.const = nn.Parameter(random_weight(1, channels[4], 4, 4))
-        self.layers: Any = nn.ModuleList([ModulatedConv(w_dim, channels[4], channels[4], 4, clamp=clamp)])
+        self.const = nn.Parameter(random_weight(1, channels[4], height, width))
+        self.layers: Any = nn.ModuleList([ModulatedConv(w_dim, channels[4], channels[4], start_size, clamp=clamp)])
         self.outputs: Any = nn.ModuleList()
         self.skips: Any = nn.ModuleList()
         for block in range(1, blocks):
             size = 4 * 2**block
             before, after = channels[size // 2], channels[size]
-            self.layers.append(ModulatedConv(w_dim, before, after, size, up=True, clamp=clamp))
-            self.layers.append(ModulatedConv(w_dim, after, after, size, clamp=clamp))
+            noise_size = (height * 2**block, width * 2**block)
+            self.layers.append(ModulatedConv(w_dim, before, after, noise_size, up=True, clamp=clamp))
+            self.layers.append(ModulatedConv(w_dim, after, after, noise_size, clamp=clamp))
             if architecture == "resnet":
                 self.skips.append(Skip(before, after))
         for block in range(blocks) if architecture == "skip" else [blocks - 1]:
-            self.outputs.append(ToRGB(w_dim, channels[4 * 2**block], clamp))
+            self.outputs.append(ToImage(w_dim, channels[4 * 2**block], image_channels, clamp))
 
     @staticmethod
     def infer_settings(shapes: Shapes) -> dict[str, Any]:
@@ -192,13 +198,13 @@ class StyleGAN2(nn.Module):
         return (y,) if image is None else (y, image)
 
     def image(self, state: State) -> Tensor:
-        """Return the image [N, 3, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
+        """Return the image [N, C, H, W] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
         if len(state) < 2:
             raise ValueError("the state has not passed the last layer: apply layers 0 to num_layers - 1 first")
         return state[1].float()
 
     def forward(self, wp: Tensor, noises: list[Tensor] | None = None) -> Tensor:
-        """Return images [N, 3, R, R] of wp [N, L, w_dim]; `noises`, one [N, 1, H, W] per layer, replace the stored."""
+        """Return images [N, C, H, W] of wp [N, L, w_dim]; `noises`, one [N, 1, H, W] per layer, replace the stored."""
         state = self.initial(wp)
         for index in range(self.num_layers):
             noise = None if noises is None or index == self.num_layers - 1 else noises[index]
@@ -241,13 +247,19 @@ class ModulatedConv(nn.Module):
     noise: Tensor
 
     def __init__(
-        self, w_dim: int, in_channels: int, out_channels: int, size: int, up: bool = False, clamp: float | None = None
+        self,
+        w_dim: int,
+        in_channels: int,
+        out_channels: int,
+        size: tuple[int, int],
+        up: bool = False,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(random_weight(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.register_buffer("noise", random_weight(1, 1, size, size))
+        self.register_buffer("noise", random_weight(1, 1, *size))
         self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
         self.up = up
         self.clamp = clamp
@@ -288,13 +300,13 @@ class ModulatedConv(nn.Module):
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
-class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to the image, not demodulated: x [N, I, H, W], code [N, w_dim] -> [N, 3, H, W]."""
+class ToImage(nn.Module):
+    """Modulated 1x1 convolution to the image, not demodulated: x [N, I, H, W], code [N, w_dim] -> [N, C, H, W]."""
 
-    def __init__(self, w_dim: int, in_channels: int, clamp: float | None) -> None:
+    def __init__(self, w_dim: int, in_channels: int, image_channels: int, clamp: float | None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(random_weight(3, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(3))
+        self.weight = nn.Parameter(random_weight(image_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
         self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
         self.clamp = clamp
 

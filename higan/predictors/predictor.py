@@ -73,9 +73,10 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """Return {group: float32 [N, K]} on the predictor's device for uint8 images [N, H, W, 3] (RGB).
+        """Return {group: float32 [N, K]} on the predictor's device for uint8 images [N, H, W, C].
 
-        Lack of memory halves the number of images that are scored at once.
+        The function that scores sees RGB: grey is repeated, and what is transparent lies on white. Lack of memory
+        halves the number of images that are scored at once.
 
         Raises
         ------
@@ -83,10 +84,12 @@ class Predictor:
             The images are of another type or shape, the scores are not what `names` promises, or memory does not
             suffice for one image.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
             raise HiganError(
-                f"predictor {self.name!r} was given {images.dtype} {list(images.shape)}; expected uint8 [N, H, W, 3]"
+                f"predictor {self.name!r} was given {images.dtype} {list(images.shape)}; expected uint8 [N, H, W, 3], "
+                "or 1 (grey) or 4 (RGBA) in place of 3"
             )
+        images = on_white(images)
         parts: list[dict[str, Tensor]] = []
         start, size = 0, max(1, len(images))
         while not parts or start < len(images):
@@ -128,6 +131,17 @@ class Predictor:
                 )
             checked[group] = values.float()
         return checked
+
+
+def on_white(images: Tensor) -> Tensor:
+    """Return uint8 images [N, H, W, C] as RGB, [N, H, W, 3]: grey repeated, what is transparent on white."""
+    channels = images.shape[3]
+    if channels == 1:
+        return images.expand(-1, -1, -1, 3)
+    if channels == 3:
+        return images
+    opacity = images[..., 3:] / 255
+    return (images[..., :3] * opacity + 255 * (1 - opacity)).round().to(torch.uint8)
 
 
 def check_member(predictor: str, member: object) -> None:

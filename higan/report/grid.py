@@ -48,7 +48,7 @@ def write_grid_page(
     Parameters
     ----------
     images
-        `num` arrays uint8 [H, W, 3], read once and not kept, or one array [N, H, W, 3].
+        `num` arrays uint8 [H, W, C], read once and not kept, or one array [N, H, W, C].
     names
         What stands under each picture. Default: "00000" and so on.
     columns

@@ -53,7 +53,7 @@ def write_manipulation_page(
     Parameters
     ----------
     rows
-        `num` arrays uint8 [S, H, W, 3], read once and not kept, so that they may be made while the page is.
+        `num` arrays uint8 [S, H, W, C], read once and not kept, so that they may be made while the page is.
     headings
         What stands over each of the S steps.
     origin
@@ -117,7 +117,7 @@ def format_signed(value: float) -> str:
 
 
 def mean_change(row: NDArray[np.uint8], origin: int) -> float:
-    """Return the mean absolute difference of the pictures [S, H, W, 3] from the one at `origin`, in grey levels."""
+    """Return the mean absolute difference of the pictures [S, H, W, C] from the one at `origin`, in grey levels."""
     if len(row) < 2:
         return 0.0
     differences = np.abs(row.astype(np.int16) - row[origin].astype(np.int16))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from higan.errors import HiganError
-from higan.files import write_atomic
+from higan.files import to_rgb, write_atomic
 from higan.runs.run import versions
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def encode_rows(
     Parameters
     ----------
     rows
-        `num` arrays uint8 [S, H, W, 3], read once and not kept.
+        `num` arrays uint8 [S, H, W, C], read once and not kept; shown as `to_rgb` does.
     size
         Height the pictures are resized to; 0 leaves them as they are. Reduced further where the budget asks for it.
 
@@ -213,8 +213,9 @@ def _scaled(height: int, width: int, share: float) -> tuple[int, int]:
 
 def _check_row(row: NDArray[np.uint8], shape: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
     row = np.asarray(row)
-    if row.dtype != np.uint8 or row.ndim != 4 or row.shape[0] == 0 or row.shape[3] != 3:
-        raise HiganError(f"a row of pictures must be uint8 [S, H, W, 3], found {row.dtype} {row.shape}")
+    if row.dtype != np.uint8 or row.ndim != 4 or row.shape[0] == 0 or row.shape[3] not in (1, 3, 4):
+        raise HiganError(f"a row of pictures must be uint8 [S, H, W, 1, 3 or 4], found {row.dtype} {row.shape}")
+    row = to_rgb(row)
     if shape is not None and row.shape != shape:
         raise HiganError(f"rows of a page must have one shape, found {shape} and {row.shape}")
     return row

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from higan.errors import HiganError
-from higan.files import write_atomic
+from higan.files import to_rgb, write_atomic
 from higan.report.page import resize
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov")
@@ -61,7 +61,7 @@ class Mosaic:
         return math.ceil(num / columns), columns
 
     def frame(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return one frame, uint8 [H, W, 3], of pictures [h, w, 3]; raise HiganError if it is too large for a video."""
+        """Return one frame, uint8 [H, W, 3], of pictures [h, w, C]; raise HiganError if it is too large for a video."""
         height, width = pictures[0].shape[:2]
         if self.viz_size:
             height, width = self.viz_size, max(1, round(width * self.viz_size / height))
@@ -77,7 +77,8 @@ class Mosaic:
         for index, picture in enumerate(pictures):
             top, left = self.border_top + index // columns * down, self.border_left + index % columns * across
             same = picture.shape[:2] == (height, width)
-            frame[top : top + height, left : left + width] = picture if same else resize(picture, height, width)
+            shown = to_rgb(picture)
+            frame[top : top + height, left : left + width] = shown if same else resize(shown, height, width)
         return frame
 
 

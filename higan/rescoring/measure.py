@@ -221,7 +221,7 @@ def measure_batch(
 
 
 def image_change(before: Tensor, after: Tensor) -> float:
-    """Return the mean absolute difference of uint8 images [N, H, W, 3], in grey levels, summed over the images."""
+    """Return the mean absolute difference of uint8 images [N, H, W, C], in grey levels, summed over the images."""
     return float((after.int() - before.int()).abs_().float().mean(dim=(1, 2, 3)).sum())
 
 

@@ -91,7 +91,7 @@ class Rescoring:
     swap_hierarchy
         Centres of mass of each output's swap shares.
     strips
-        uint8 [B, 1 + C, H, W, 3]: one sample of each boundary: unmoved, all layers moved, then each layer moved (the
+        uint8 [B, 2 + L, H, W, C]: one sample of each boundary: unmoved, all layers moved, then each layer moved (the
         layer columns of a z boundary repeat the unmoved image).
     strip_samples
         int64 [B]: which sample that is: the one whose own score has the median rise over all layers.
@@ -310,7 +310,7 @@ def make_strips(
     samples: Sequence[int],
     layers: Sequence[int],
 ) -> np.ndarray:
-    """Return uint8 [B, 2 + L, H, W, 3]: a sample unmoved, moved as a whole, and moved at each layer."""
+    """Return uint8 [B, 2 + L, H, W, C]: a sample unmoved, moved as a whole, and moved at each layer."""
     strips = []
     for boundary, step, sample in zip(boundaries, steps, samples, strict=False):
         space = generator.entry if layered(boundary.space) else boundary.space
@@ -320,7 +320,7 @@ def make_strips(
             for layer in layers:
                 codes[2 + layer, layer] += step[layer]
         strips.append(generator.synthesize(codes, space).cpu().numpy())
-    empty = np.zeros((0, 2 + len(layers), *generator.image_size, 3), dtype=np.uint8)
+    empty = np.zeros((0, 2 + len(layers), *generator.image_size, generator.image_channels), dtype=np.uint8)
     return np.stack(strips) if strips else empty
 
 

@@ -187,7 +187,7 @@ class Run:
             raise disk_error(self.folder, error) from None
 
     def write_images(self, start: int, images: np.ndarray) -> None:
-        """Encode and write uint8 images [N, H, W, 3] as images `start`, start + 1, ... in the background."""
+        """Encode and write uint8 images [N, H, W, C] as images `start`, start + 1, ... in the background."""
         for index, image in enumerate(images, start):
             self.waiting.acquire()
             future = self.encoders.submit(self._write_image, index, image)

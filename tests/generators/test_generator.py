@@ -330,9 +330,9 @@ def test_wrong_settings(tmp_path: Path) -> None:
     write_checkpoint(path, "stylegan2", tiny().state_dict(), {"architecture": "cubist"})
     with pytest.raises(CheckpointError, match="cubist"):
         load_generator(path)
-    grey = {name: value[:1] if value.shape[:1] == (3,) else value for name, value in tiny().state_dict().items()}
-    write_checkpoint(path, "stylegan2", grey, {})
-    with pytest.raises(CheckpointError, match="1-channel images"):
+    two = {name: value[:2] if value.shape[:1] == (3,) else value for name, value in tiny().state_dict().items()}
+    write_checkpoint(path, "stylegan2", two, {})
+    with pytest.raises(CheckpointError, match=r"2-channel images; expected 1 .grey., 3 .RGB., 4 .RGBA."):
         load_generator(path)
     write_checkpoint(path, "stylegan2", tiny().state_dict(), {})
     with pytest.raises(HiganError, match="fp16 needs a CUDA device"):

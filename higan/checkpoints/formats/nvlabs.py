@@ -20,7 +20,7 @@ REQUIRED: dict[str, tuple[Any, ...]] = {
     "normalize": (True,),
 }
 
-SIZE = "(?P<size>4|8|16|32|64|128|256|512|1024)"
+SIZE = r"(?P<size>4|8|16|32|64|128|256|512|1024|2048|4096|8192)"
 LAYER = r"synthesis\.b" + SIZE + r"\.conv(?P<conv>[01])\."
 OUTPUT = r"synthesis\.b" + SIZE + r"\.torgb\."
 # name in the file, name here, what to do with the tensor
@@ -120,6 +120,6 @@ def add_missing_noise(state_dict: Tensors) -> None:
     """Give layers that were trained without noise one of strength 0."""
     for name in [name for name in state_dict if re.fullmatch(r"layers\.\d+\.bias", name)]:
         layer = name.removesuffix(".bias")
-        size = 4 * 2 ** ((int(layer.split(".")[1]) + 1) // 2)
-        state_dict.setdefault(f"{layer}.noise", torch.zeros(1, 1, size, size))
+        height, width = (side * 2 ** ((int(layer.split(".")[1]) + 1) // 2) for side in state_dict["const"].shape[2:])
+        state_dict.setdefault(f"{layer}.noise", torch.zeros(1, 1, height, width))
         state_dict.setdefault(f"{layer}.noise_strength", torch.zeros([]))

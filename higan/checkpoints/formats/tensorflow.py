@@ -73,7 +73,7 @@ RULES = {
         (r"SIZE/Skip/weight", "skips.{before}.weight", "conv"),
     ],
 }
-SIZE = r"(?P<size>4|8|16|32|64|128|256|512|1024)x(?P=size)"
+SIZE = r"(?P<size>4|8|16|32|64|128|256|512|1024|2048|4096|8192)x(?P=size)"
 LAYER = SIZE + r"/(?P<conv>Const|Conv|Conv0|Conv0_up|Conv1)"
 
 
