@@ -43,7 +43,8 @@ def test_scores_may_be_arrays(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "images", [IMAGES.float(), IMAGES[0], IMAGES.permute(0, 3, 1, 2), torch.zeros(2, 4, 4, 2, dtype=torch.uint8)]
+    "images",
+    [IMAGES.float(), IMAGES[0], torch.zeros(2, 3, 5, 5, dtype=torch.uint8), torch.zeros(2, 4, 4, 2, dtype=torch.uint8)],
 )
 def test_other_images_are_refused(images: Tensor) -> None:
     with pytest.raises(HiganError, match=r"expected uint8 \[N, H, W, 3\]"):
