@@ -15,7 +15,7 @@ Without --layerwise_manipulation the code moves as a whole. With it, a boundary 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from higan.commands.options import ArgumentParser, require_file_names, require_range
@@ -25,6 +25,7 @@ from higan.errors import HiganError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from higan.directions.lists import BoundaryEntry
     from higan.editing.files import Views
     from higan.editing.manipulation import Edited
     from higan.generators import Generator
@@ -44,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_samples(0, "-c", "to move (default: draw them from --seed)")
     parser.add_space("; also that of --interpolate, which is z for codes that are drawn")
+    parser.add_drawing()
     parser.add_steps(7)
     add("--layerwise_manipulation", action="store_true", help="move layers of w+; --manipulate_layers implies it")
     add(
@@ -101,26 +103,30 @@ def main() -> None:
     log = open_log()
     log.info("loading %s", args.model_name)
 
+    from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
+    from higan.directions.lists import listed_files, read_boundary_list
     from higan.editing.files import write_boundaries, write_codes, write_edit, write_views
-    from higan.generators import load_generator
     from higan.generators.codes import Codes
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
     views = make_views(args)
-    generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
+    listed = args.boundary_list_path
+    generator = load_model(args, listed_files(listed) if listed else ())
+    entries = read_boundary_list(listed, generator.num_layers or None, generator.spaces) if listed else []
+    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+    compare_files(generator, source, [entry.boundary for entry in entries], force=args.force)
     generator.batch_size = args.batch_size or generator.batch_size
     with output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
         log = open_log(folder, args.logfile_name)
-        source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
         log.info("codes: %s", source.source)
         codes = source.follow()
-        todo = edits(args, generator, codes)
-        write_codes(codes, folder)
+        todo = edits(args, generator, codes, entries)
+        write_codes(codes, folder, generator)
         for edited in todo:
             log.info("%s", edited.summary)
-            write_edit(edited, folder, edited.prefix)
+            write_edit(edited, folder, edited.prefix, generator)
             write_boundaries(edited, folder)
             write_views(edited, generator, folder, views, source.source)
 
@@ -141,9 +147,10 @@ def make_views(args: argparse.Namespace) -> Views:
     )
 
 
-def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Tensor]) -> Iterable[Edited]:
+def edits(
+    args: argparse.Namespace, generator: Generator, codes: Mapping[str, Tensor], entries: Sequence[BoundaryEntry]
+) -> Iterable[Edited]:
     """Return what is asked for: one edit per boundary, all of them in one, an interpolation, or mixed styles."""
-    from higan.directions.lists import read_boundary_list
     from higan.directions.move import spaced_distances
     from higan.editing import manipulation
 
@@ -154,7 +161,7 @@ def edits(args: argparse.Namespace, generator: Generator, codes: Mapping[str, Te
         return [manipulation.with_mixed_styles(generator, codes, args.manipulate_layers or "upper")]
     moves = manipulation.plan_moves(
         generator,
-        read_boundary_list(args.boundary_list_path, generator.num_layers or None, generator.spaces),
+        entries,
         spaced_distances(args.start_distance, args.end_distance, args.step),
         layerwise=args.layerwise_manipulation,
         layers=args.manipulate_layers,

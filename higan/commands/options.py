@@ -85,6 +85,15 @@ class ArgumentParser(argparse.ArgumentParser):
         words = "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
         self.add_argument("--device", default="auto", help=words)
 
+    def add_drawing(self) -> None:
+        """Add --truncation_psi, --truncation_layers and --noise, all None unless given, and --force."""
+        words = "(default: as the codes, else the boundaries, were made, else the model's)"
+        self.add_argument("--truncation_psi", type=float, help=f"1 is no truncation {words}")
+        self.add_argument("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (likewise)")
+        words = "noise of the layers (likewise; const where nothing says)"
+        self.add_argument("--noise", choices=("const", "none", "random"), help=words)
+        self.add_force()
+
     def add_cost(self, more: str = "") -> None:
         """Add --batch_size, of which the words `more` say more, and --precision."""
         words = f"images at a time{more} (default 0: as memory allows)"

@@ -30,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_model()
     add("boundary_list_path", type=Path, help="list of boundaries (see above), a folder of them, or one")
     parser.add_predictor()
+    parser.add_drawing()
     parser.add_samples(2000, "-i", "to use")
     parser.add_space()
     add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
@@ -61,11 +62,17 @@ def main() -> None:
     if args.write_layers and control < 2:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 
+    from higan.logs import open_log
+
+    log = open_log()
+    log.info("loading %s", args.model_name)
+
+    from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
-    from higan.directions.lists import read_boundary_list
-    from higan.generators import load_generator
+    from higan.directions.lists import listed_files, read_boundary_list
+    from higan.editing.files import write_codes
     from higan.generators.codes import Codes
-    from higan.logs import open_log, progress
+    from higan.logs import progress
     from higan.predictors import load_predictor
     from higan.report import write_rescoring_page
     from higan.rescoring import files as rescoring_files
@@ -73,19 +80,22 @@ def main() -> None:
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
-    generator = load_generator(args.model_name, device=args.device, precision=args.precision, class_idx=args.class_idx)
+    generator = load_model(args, listed_files(args.boundary_list_path))
     if (args.layerwise_rescoring or args.write_layers) and not generator.has_layers:
         asked = "--write_layers" if args.write_layers else "--layerwise_rescoring"
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
     entries = read_boundary_list(args.boundary_list_path, generator.num_layers, generator.spaces)
-    predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
-    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     boundaries = [entry.boundary for entry in entries]
+    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+    name = args.predictor_name or generator.predictor or "scene"
+    compare_files(generator, source, boundaries, name, args.force)
+    predictor = load_predictor(name, args.device)
     changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
     with output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
         log = open_log(folder, args.logfile_name)
         log.info("%s", shlex.join(sys.argv))
         log.info("codes: %s", source.source)
+        write_codes(source.follow(), folder, generator, program="rescore")
         result = rescore(
             generator,
             predictor,

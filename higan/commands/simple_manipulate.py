@@ -45,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     add("--crop", default="center", help="of --picture: center, stretch, or X,Y,W,H in pixels (default: center)")
     add("--invert_steps", type=int, default=300, help="steps in which the code of --picture is found (default: 300)")
     add("--blend", action="store_true", help="keep what the edit leaves alone as it is in --picture")
+    parser.add_drawing()
     parser.add_steps(5)
     add(
         "--manipulate_layers",
@@ -68,33 +69,36 @@ def main() -> None:
     log = open_log()
     log.info("loading %s", args.model_name)
 
+    from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
-    from higan.directions.boundaries import write_boundary
+    from higan.directions.boundaries import read_boundary, write_boundary
     from higan.directions.move import choose_layers, spaced_distances
     from higan.editing.edits import synthesize_steps
     from higan.editing.files import write_codes, write_edit, write_page
-    from higan.editing.manipulation import Move, along_boundary, find_boundary
+    from higan.editing.manipulation import Move, along_boundary, find_boundary_file
     from higan.editing.pictures import blended
-    from higan.generators import load_generator
     from higan.generators.codes import Codes
     from higan.generators.layer_sets import format_layers
     from higan.generators.network import layered
-    from higan.generators.zoo import MODELS
+    from higan.generators.zoo import MODELS, find_weights
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
     distances = spaced_distances(args.start_distance, args.end_distance, args.step)
-    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
-    places = [place / generator.name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
-    boundary = find_boundary(
-        args.boundary_name, next((place for place in places if place.is_dir()), places[0]), spaces=generator.spaces
-    )
+    weights, model = find_weights(args.model_name)
+    name = model.get("name", weights.stem)
+    places = [place / name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
+    file = find_boundary_file(args.boundary_name, next((place for place in places if place.is_dir()), places[0]))
+    generator = load_model(args, [file])
+    boundary = read_boundary(file, spaces=generator.spaces)
     picture = None
     if args.picture:
+        compare_files(generator, None, [boundary], force=args.force)
         picture, codes = invert_picture(args, generator)
         source = str(args.picture)
     else:
         drawn = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+        compare_files(generator, drawn, [boundary], force=args.force)
         codes, source = drawn.follow(), drawn.source
     log.info("codes: %s", source)
     layers, chosen = None, ""
@@ -110,8 +114,8 @@ def main() -> None:
     prefix = f"{generator.name}_{args.boundary_name}"
     with output_folder(args.output_dir) as folder:
         log.info("%s", edited.summary)
-        write_codes(codes, folder, f"{prefix}_")
-        write_edit(edited, folder, prefix)
+        write_codes(codes, folder, generator, f"{prefix}_")
+        write_edit(edited, folder, prefix, generator)
         write_boundary(boundary, folder, f"{prefix}_boundary.npy")
         rows: Iterable[NDArray[np.uint8]] = synthesize_steps(generator, edited.codes, edited.space)
         if args.blend and picture is not None:

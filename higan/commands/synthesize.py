@@ -31,9 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_model()
     parser.add_samples(1, "-i")
     parser.add_space("; without -i, codes are drawn in z and mapped up to this space", "-s")
-    add("--truncation_psi", type=float, help="1 is no truncation (default: the model's)")
-    add("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (default: the model's)")
-    add("--noise", default="const", choices=("const", "none", "random"), help="noise of the layers (default: const)")
+    parser.add_drawing()
     parser.add_cost(", rounded up to 8s")
     parser.add_output("MODEL_synthesis")
     add("--overwrite", action="store_true", help="remove the run that is in the output folder first")
@@ -74,23 +72,15 @@ def main() -> None:
         log = open_log(quiet=ranks.rank > 0)
         log.info("loading %s", args.model_name)
 
+        from higan.commands.drawing import compare_files, load_model
         from higan.devices import keep_freed_memory
-        from higan.generators import load_generator
         from higan.predictors import load_predictor
         from higan.runs.run import Run, earlier_batch_size
         from higan.synthesis import Synthesis, synthesize
 
         keep_freed_memory()
         device = ranks.device(args.device)
-        generator = load_generator(
-            args.model_name,
-            args.truncation_psi,
-            args.truncation_layers,
-            device,
-            args.precision,
-            args.noise,
-            args.class_idx,
-        )
+        generator = load_model(args, device=device)
         name = args.predictor_name or generator.predictor or "scene"
         predictor = load_predictor(name, device) if args.generate_prediction else None
         folder = args.output_dir or Path(f"{generator.name}_synthesis")
@@ -106,6 +96,7 @@ def main() -> None:
             styles=args.generate_style,
             wp=args.save_wp,
         )
+        compare_files(generator, synthesis.source, force=args.force)
         synthesis.batch_size = ranks.first(lambda: synthesis.batch_size)
         with Run(
             folder,
@@ -146,7 +137,7 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
         "latent_codes_sha256": synthesis.codes_sha256,
         "latent_space_type": synthesis.space,
         "seed": args.seed if args.latent_codes_path is None else None,
-        "class_idx": args.class_idx,
+        "class_idx": generator.class_idx,
         "generate_style": args.generate_style,
         "predictor_name": predictor and predictor.name,
         "predictor_sha256": predictor and predictor.sha256,
@@ -158,7 +149,7 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
         "precision": args.precision,
         "truncation_psi": generator.truncation_psi,
         "truncation_layers": generator.truncation_layers,
-        "noise": args.noise,
+        "noise": generator.noise,
     }
 
 

@@ -252,6 +252,31 @@ def find_name(name: str, names: Iterable[str], kind: str, origin: str) -> str:
     raise HiganError(f"{origin} has no {kind} {name[:60]!r}; {hint}")
 
 
+def find_score(name: str, names: Mapping[str, Sequence[str]], origin: str) -> int:
+    """Return the index of a score among the `names` of all groups side by side, of a predictor called `origin`.
+
+    A name that several groups have is found as `group/name` alone.
+
+    >>> find_score("attribute/wood", {"category": ["wood"], "attribute": ["wood"]}, "predictor scene")
+    1
+
+    Raises
+    ------
+    HiganError
+        No score has the name, or several have it.
+    """
+    outputs = [(group, member) for group, members in names.items() for member in members]
+    found = [index for index, (_, member) in enumerate(outputs) if member == name]
+    if len(found) > 1:
+        full = ", ".join("/".join(outputs[index]) for index in found)
+        raise HiganError(f"{origin} has several scores {name!r}: say which by {full}")
+    qualified = ["/".join(output) for output in outputs]
+    if not found and name in qualified:
+        return qualified.index(name)
+    members = [member for _, member in outputs]
+    return found[0] if found else members.index(find_name(name, members, "score", origin))
+
+
 def check_name(name: str) -> str:
     """Return `name` if it can be part of a file's name, else raise a HiganError."""
     if not name or len(name) > 150 or name.startswith(".") or UNFIT.search(name):

@@ -65,22 +65,13 @@ def read_boundary_list(
         The list or one of its boundaries cannot be used; the line's number is given.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix in SUFFIXES:
-        files = boundary_files(path) if path.is_dir() else [path]
-        if not files:
-            raise HiganError(f"there is no boundary in {path}; train some with train_boundary.py")
-        entries = [BoundaryEntry(read_boundary(file, spaces=spaces)) for file in files]
+    if is_boundary(path):
+        entries = [BoundaryEntry(read_boundary(file, spaces=spaces)) for file in listed_files(path)]
         if len({(entry.boundary.name, entry.boundary.space) for entry in entries}) < len(entries):
             raise HiganError(f"{path} has two boundaries of one name and space; give a list of those to take")
         return entries
-    try:
-        text = read_small(path).decode("utf-8-sig")
-    except OSError as error:
-        raise HiganError(f"boundary list {path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise HiganError(f"boundary list {path} is not text; expected lines like `(name, space): path.npy`") from None
     entries = []
-    for line in parse_boundary_list(text, str(path)):
+    for line in read_lines(path):
         try:
             boundary = read_boundary(find_listed(line.path, path.parent), line.space, line.name)
             layers = None if line.layers is None else tuple(parse_layers(line.layers, num_layers or MOST_LAYERS))
@@ -88,6 +79,36 @@ def read_boundary_list(
             raise HiganError(f"{path}, line {line.number}: {error}") from None
         entries.append(BoundaryEntry(boundary, layers, line.distance))
     return entries
+
+
+def listed_files(path: str | Path) -> list[Path]:
+    """Return the files of the boundaries of a list, a folder or one boundary, which need not be there.
+
+    Raises HiganError if the list cannot be read, or a folder has none.
+    """
+    path = Path(path)
+    if not is_boundary(path):
+        return [find_listed(line.path, path.parent) for line in read_lines(path)]
+    files = boundary_files(path) if path.is_dir() else [path]
+    if not files:
+        raise HiganError(f"there is no boundary in {path}; train some with train_boundary.py")
+    return files
+
+
+def is_boundary(path: Path) -> bool:
+    """Whether `path` is a folder of boundaries, or the file of one, and no list."""
+    return path.is_dir() or path.suffix in SUFFIXES
+
+
+def read_lines(path: Path) -> list[ListLine]:
+    """Return the lines of a list's file; raise HiganError if it cannot be read."""
+    try:
+        text = read_small(path).decode("utf-8-sig")
+    except OSError as error:
+        raise HiganError(f"boundary list {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise HiganError(f"boundary list {path} is not text; expected lines like `(name, space): path.npy`") from None
+    return parse_boundary_list(text, str(path))
 
 
 def boundary_files(folder: Path) -> list[Path]:

@@ -19,6 +19,8 @@ from higan.files import encode_image, write_array, write_atomic
 from higan.logs import progress
 from higan.report import describe_origin, write_manipulation_page
 from higan.report.video import Mosaic, has_video, write_video
+from higan.runs.provenance import describe_making, read_record, write_record
+from higan.runs.run import read_run
 
 if TYPE_CHECKING:
     from higan.generators import Generator
@@ -50,15 +52,32 @@ class Views:
     size: int
 
 
-def write_codes(codes: Mapping[str, Tensor], folder: Path, prefix: str = "") -> None:
-    """Write the samples' codes, [N, ...] by space, as `{prefix}{space}.npy`."""
+def write_codes(
+    codes: Mapping[str, Tensor], folder: Path, generator: Generator, prefix: str = "", program: str = "manipulate"
+) -> None:
+    """Write the samples' codes, [N, ...] by space, as `{prefix}{space}.npy`, and beside each what it was made with.
+
+    Codes of a run in the folder, or of another `program`, are left as they are, which is logged.
+    """
+    run = read_run(folder)
     for space, values in codes.items():
-        write_array(folder / f"{prefix}{space}.npy", values.cpu().numpy())
+        path = folder / f"{prefix}{space}.npy"
+        other = path.exists() and read_record(path.with_suffix(".json")).get("program", "manipulate") != program
+        if other or (run and path.name in run["arrays"]):
+            logging.getLogger("higan").info("%s is kept: it was there before", path)
+            continue
+        write_codes_of(path, values, space, generator, program)
 
 
-def write_edit(edited: Edited, folder: Path, prefix: str) -> None:
-    """Write the moved codes, [N, S, ...], as `{prefix}_manipulated_{space}.npy`."""
-    write_array(folder / f"{prefix}_manipulated_{edited.space}.npy", edited.codes.cpu().numpy())
+def write_edit(edited: Edited, folder: Path, prefix: str, generator: Generator) -> None:
+    """Write the moved codes, [N, S, ...], as `{prefix}_manipulated_{space}.npy`, and what they were made with."""
+    write_codes_of(folder / f"{prefix}_manipulated_{edited.space}.npy", edited.codes, edited.space, generator)
+
+
+def write_codes_of(path: Path, codes: Tensor, space: str, generator: Generator, program: str = "manipulate") -> None:
+    """Write codes [N, ...] of `space` as `path`, and beside it, as .json, what made them."""
+    write_array(path, codes.cpu().numpy())
+    write_record(path, {"program": program, "space": space, **describe_making(generator)})
 
 
 def write_boundaries(edited: Edited, folder: Path) -> None:

@@ -281,11 +281,16 @@ def find_boundary(
     for boundary in known:
         if boundary.name == name:
             return boundary
+    return read_boundary(find_boundary_file(name, folder, [boundary.name for boundary in known]), space, spaces=spaces)
+
+
+def find_boundary_file(name: str, folder: str | Path, known: Sequence[str] = ()) -> Path:
+    """Return the file of the boundary called `name` in a folder; raise HiganError with the names there, and `known`."""
     files = boundary_files(Path(folder)) if Path(folder).is_dir() else []
     found = {path.stem.removesuffix("_boundary"): path for path in files}
     if name in found:
-        return read_boundary(found[name], space, spaces=spaces)
-    names = sorted({*found, *(boundary.name for boundary in known)})
+        return found[name]
+    names = sorted({*found, *known})
     if not names:
         raise HiganError(
             f"there is no boundary in {folder}; train some with train_boundary.py, or put those of the paper there "

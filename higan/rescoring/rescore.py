@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.directions.boundaries import Boundary, find_name
+from higan.directions.boundaries import Boundary, find_score
 from higan.directions.move import MOST_DISTANCE
 from higan.errors import HiganError
 from higan.files import digest
@@ -298,8 +298,7 @@ def check_boundary(generator: Generator, boundary: Boundary, predictor: Predicto
             f"boundary {boundary.name} is {list(boundary.direction.shape)}; {generator.name} expects {list(expected)} "
             f"in space {boundary.space}: train it on this model's codes"
         )
-    outputs = [name for names in predictor.names.values() for name in names]
-    return outputs.index(find_name(boundary.target or boundary.name, outputs, "score", f"predictor {predictor.name}"))
+    return find_score(boundary.target or boundary.name, predictor.names, f"predictor {predictor.name}")
 
 
 def make_strips(

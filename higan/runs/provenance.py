@@ -19,11 +19,12 @@ from higan.runs.run import read_run
 
 if TYPE_CHECKING:
     from higan.generators import Generator
-    from higan.predictors import Predictor
+    from higan.predictors.predictor import Predictor
 
 Origin = dict[str, Any]  # some of KEYS; {} where nothing is known
 
 KEYS: dict[str, type | tuple[type, ...]] = {
+    "program": str,
     "space": str,
     "model_name": str,
     "model_sha256": str,
@@ -170,17 +171,15 @@ def compare_drawing(origins: Mapping[str, Origin], generator: Generator) -> None
         logging.getLogger("higan").warning("%s: made with %s", join(names), said)
 
 
-def compare_predictor(origins: Mapping[str, Origin], predictor: Predictor) -> None:
-    """Log in one line which boundaries were trained on the scores of another predictor, and which that is."""
-    different: dict[str, list[str]] = {}
+def compare_predictor(origins: Mapping[str, Origin], name: str) -> None:
+    """Log in one line which boundaries were trained on the scores of another predictor than `name`: it is suggested."""
+    others: dict[str, list[str]] = {}
     for what, origin in origins.items():
-        name, sha256 = origin.get("predictor_name"), origin.get("predictor_sha256")
-        if name is not None and (name != predictor.name or sha256 not in (None, predictor.sha256)):
-            different.setdefault(name, []).append(what)
-    for name, names in different.items():
-        other = f"--predictor_name={name}" if name != predictor.name else "its files as they were"
+        if origin.get("predictor_name", name) != name:
+            others.setdefault(origin["predictor_name"], []).append(what)
+    for other, names in others.items():
         logging.getLogger("higan").warning(
-            "%s: trained on scores of %s, not of this %s; %s gives those", join(names), name, predictor.name, other
+            "%s: trained on scores of %s, not of %s; --predictor_name=%s gives those", join(names), other, name, other
         )
 
 

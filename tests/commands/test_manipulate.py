@@ -81,6 +81,7 @@ def test_files_are_named_as_the_reference_names_them(manipulate: Any) -> None:
     assert {path.name for path in folder.iterdir()} == pictures | {
         "z.npy", "w.npy", "wp.npy", "log.txt", "lights_w_boundary.npy", "lights_w_boundary.json",
         "lights_w_manipulated_wp.npy", "lights_w_viz.html",
+        "z.json", "w.json", "wp.json", "lights_w_manipulated_wp.json",
     }  # fmt: skip
     assert np.load(folder / "z.npy").shape == (2, 16)
     assert np.load(folder / "wp.npy").shape == (2, LAYERS, 16)
