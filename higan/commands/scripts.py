@@ -39,9 +39,9 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as error:
         number = signal.SIGTERM if error.args == (signal.SIGTERM,) else signal.SIGINT
         status, line = 128 + number, f"stopped by {number.name}; run the same command again"
-    finally:
+    finally:  # what comes later changes nothing any more, or ends the process whatever its threads do
         for number in (signal.SIGINT, signal.SIGTERM):
-            handle_signals(number, signal.SIG_DFL)  # the next one ends the process, whatever its threads do
+            handle_signals(number, signal.SIG_DFL if status else signal.SIG_IGN)
     if line:
         with contextlib.suppress(OSError):
             print(one_line(f"{sys.argv[0]}: {line}"), file=sys.stderr, flush=True)

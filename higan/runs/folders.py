@@ -57,7 +57,7 @@ class Lock:
             self.lock.acquire()
             self.file = self.path.stat()
             if not rank:
-                for other in folder.glob(f"{LOCK_FILE}?*"):
+                for other in folder.glob(f"{LOCK_FILE}[1-9]*"):
                     with FileLock(other, timeout=0):
                         other.unlink()
         except Timeout:

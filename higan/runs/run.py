@@ -366,15 +366,16 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of this project and of what computes the numbers."""
-    from importlib.metadata import PackageNotFoundError, version
+    import PIL
+    import torch
 
-    found = {"higan": __version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "pillow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
+    return {
+        "higan": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
 
 
 def earlier_batch_size(folder: str | Path) -> int:
