@@ -26,6 +26,7 @@ SOURCES = {
     "mix_styles": "higan.editing.edits",
     "parse_layers": "higan.generators.layer_sets",
     "rescore": "higan.rescoring.rescore",
+    "Rescoring": "higan.rescoring.result",
 }
 
 __all__ = sorted(SOURCES)

@@ -35,7 +35,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_space()
     add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
     add("--layerwise_rescoring", action="store_true", help="move each layer alone as well")
-    add("--layer_swap", action="store_true", help="measure each layer's share of every score, without boundaries")
+    add(
+        "--layer_swap", action="store_true", help="measure each layer's total effect on every score, without boundaries"
+    )
     add(
         "--control",
         type=int,
@@ -45,7 +47,8 @@ def parse_args() -> argparse.Namespace:
     add(
         "--write_layers",
         action="store_true",
-        help="store the layers that pass the control in the boundaries' .json; implies --layerwise_rescoring",
+        help="store each boundary's layers and what the control says of them in its .json; implies "
+        "--layerwise_rescoring",
     )
     parser.add_cost()
     parser.add_output("MODEL_rescore")
@@ -72,7 +75,6 @@ def main() -> None:
     from higan.directions.lists import listed_files, read_boundary_list
     from higan.editing.files import write_codes
     from higan.generators.codes import Codes
-    from higan.logs import progress
     from higan.predictors import load_predictor
     from higan.report import write_rescoring_page
     from higan.rescoring import files as rescoring_files
@@ -109,7 +111,6 @@ def main() -> None:
             batch_size=args.batch_size,
             codes=None if source.path is None else source.rows(0, source.num),
             space=source.space,
-            progress=lambda batches: progress(iterable=batches, desc="rescoring", unit="batch"),
         )
         result.provenance |= {"command": shlex.join(sys.argv), "codes": source.source}
         rescoring_files.write_rescoring(result, folder)
@@ -118,9 +119,8 @@ def main() -> None:
             log.info("%s", line)
         log.info("written to %s; the page is %s", folder, folder / "rescore.html")
         if args.write_layers:
-            rescoring_files.write_layers(result, boundaries)
-            for name, layers in zip(result.names, result.verified, strict=True):
-                log.info("%s: layers %s", name, ", ".join(map(str, layers)) or "none, no better than random directions")
+            for line in rescoring_files.write_layers(result, boundaries):
+                log.info("%s", line)
 
 
 def run() -> None:

@@ -16,7 +16,7 @@ from higan.predictors.predictor import LEVELS
 from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
 
 if TYPE_CHECKING:
-    from higan.rescoring.rescore import Rescoring
+    from higan.rescoring.result import Rescoring
     from higan.rescoring.statistics import Estimate, Hierarchy
 
 MAX_COLUMNS = 24  # outputs in the table of what else moved
@@ -75,22 +75,25 @@ def write_rescoring_page(path: str | Path, rescoring: Rescoring) -> None:
         "rescoring.html",
         title=f"What {model} obeys, and where",
         summary=(
-            f"{len(rescoring.names)} boundaries re-scored on {rescoring.num} samples moved by {rescoring.distance:g}; "
-            "Δ is the mean rise of a boundary's own score, falls counted as zero."
+            f"{len(rescoring.directions)} boundaries re-scored on {rescoring.num} samples, moved by "
+            f"{rescoring.distance:g}; Δ is the mean rise of a boundary's own score, falls counted as zero."
         ),
         notes=notes,
         details=_details(rescoring),
         bars=_bars(rescoring),
-        controls=len(rescoring.control_delta),
+        controls=rescoring.controls,
         layers=rescoring.layers,
         heat=_layer_rows(rescoring),
         image_heat=_image_rows(rescoring),
         hierarchies=[
             (name, _levels(hierarchy))
-            for name, hierarchy in (("boundaries", rescoring.hierarchy), ("layer swap", rescoring.swap_hierarchy))
+            for name, hierarchy in (
+                ("boundaries", rescoring.hierarchies.get("hierarchy")),
+                ("layer swap", rescoring.hierarchies.get("swap_hierarchy")),
+            )
             if hierarchy is not None and hierarchy.levels
         ],
-        leak_names=[rescoring.outputs[output] for output in columns],
+        leak_names=[rescoring.outputs[output].name for output in columns],
         leaks=_leak_rows(rescoring, columns),
         left_out=len(rescoring.outputs) - len(columns),
         swap=_swap_rows(rescoring),
@@ -103,18 +106,18 @@ def write_rescoring_page(path: str | Path, rescoring: Rescoring) -> None:
 
 def _bars(rescoring: Rescoring) -> list[Bar]:
     """Return the ranking: the longest bar first."""
-    every = np.arange(len(rescoring.names))
-    spread = np.maximum(rescoring.base_std[rescoring.targets].astype(np.float64), 1e-12)
-    value = rescoring.delta.value[every, 0, rescoring.targets]
-    low = rescoring.delta.low[every, 0, rescoring.targets] / spread
-    high = rescoring.delta.high[every, 0, rescoring.targets] / spread
-    control = rescoring.control_high[0, rescoring.targets] / spread
+    every = np.arange(len(rescoring.directions))
+    spread = rescoring.spread[rescoring.targets]
+    value = rescoring.own("delta")[:, 0]
+    low = rescoring.own("delta_low")[:, 0] / spread
+    high = rescoring.own("delta_high")[:, 0] / spread
+    control = rescoring.table["control_high"][0, rescoring.targets] / spread
     longest = max(_finite_max(high), _finite_max(control), 1e-12)
-    centers = rescoring.hierarchy.center.value if rescoring.hierarchy is not None else np.full(len(every), np.nan)
+    centers = center_values(rescoring)
     bars = [
         Bar(
-            name=rescoring.names[index],
-            level=rescoring.boundary_levels[index],
+            name=rescoring.directions[index].name,
+            level=rescoring.directions[index].level,
             text=_number(value[index]),
             value=_sortable(value[index]),
             relative=_sortable(value[index] / spread[index]),
@@ -122,8 +125,8 @@ def _bars(rescoring: Rescoring) -> list[Bar]:
             low=_share(low[index], longest),
             high=_share(high[index], longest),
             control=_share(control[index], longest) if np.isfinite(control[index]) else None,
-            risen=_percent(rescoring.risen[index, 0, rescoring.targets[index]]),
-            layers=_runs(rescoring.verified[index]),
+            risen=_percent(rescoring.own("risen")[index, 0]),
+            layers=_runs(rescoring.directions[index].verified),
             center=_number(centers[index], 1),
             center_value=_sortable(centers[index]),
         )
@@ -136,7 +139,7 @@ def _layer_rows(rescoring: Rescoring) -> list[Row]:
     """Return every boundary's own rise at each layer, in the order of the levels, then of the centres."""
     rows = []
     for index, target in enumerate(rescoring.targets):
-        table = [getattr(rescoring.delta, part)[index, 1:, target] for part in ("value", "low", "high")]
+        table = [rescoring.table[name][index, 1:, target] for name in ("delta", "delta_low", "delta_high")]
         most = _finite_max(table[0])
         cells = [
             Cell(
@@ -144,28 +147,36 @@ def _layer_rows(rescoring: Rescoring) -> list[Row]:
                 _sortable(value),
                 _share(value, most),
                 title=f"layer {layer}: {_number(value, 3)} (95 %: {_number(low, 3)} to {_number(high, 3)})",
-                marked=layer in rescoring.verified[index],
+                marked=layer in rescoring.directions[index].verified,
             )
             for layer, value, low, high in zip(rescoring.layers, *table, strict=True)
         ]
-        center = rescoring.hierarchy.center.value[index] if rescoring.hierarchy is not None else np.nan
+        center = center_values(rescoring)[index]
         rows.append(
-            Row(rescoring.names[index], rescoring.boundary_levels[index], cells, _number(center, 1), _sortable(center))
+            Row(
+                rescoring.directions[index].name,
+                rescoring.directions[index].level,
+                cells,
+                _number(center, 1),
+                _sortable(center),
+            )
         )
     return sorted(rows, key=lambda row: (_level_order(row.level), row.note_value))
 
 
 def _image_rows(rescoring: Rescoring) -> list[Row]:
     """Return the mean change of the image, in grey levels, when each layer moves, and for random directions."""
-    most = _finite_max(rescoring.image_change[:, 1:])
+    most = _finite_max(rescoring.table["image_change"][:, 1:])
     rows = [
-        Row(name, level, [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change])
-        for name, level, change in zip(
-            rescoring.names, rescoring.boundary_levels, rescoring.image_change[:, 1:], strict=True
+        Row(
+            direction.name,
+            direction.level,
+            [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change],
         )
+        for direction, change in zip(rescoring.directions, rescoring.table["image_change"][:, 1:], strict=True)
     ]
-    if len(rescoring.control_image_change):
-        change = rescoring.control_image_change[:, 1:].mean(axis=0)
+    if rescoring.controls:
+        change = rescoring.table["control_image_change"][:, 1:].mean(axis=0)
         cells = [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change]
         rows.append(Row("random directions", "", cells))
     return rows
@@ -174,7 +185,7 @@ def _image_rows(rescoring: Rescoring) -> list[Row]:
 def _leakage_columns(rescoring: Rescoring) -> list[int]:
     """Return the outputs worth a column: those the boundaries are named after, then those that moved most."""
     own = list(dict.fromkeys(int(target) for target in rescoring.targets))
-    relative = np.abs(rescoring.signed.value[:, 0]) / np.maximum(rescoring.base_std, 1e-12)
+    relative = np.abs(rescoring.table["chosen_signed"]) / rescoring.spread
     most = np.nan_to_num(relative).max(axis=0)
     others = [int(output) for output in np.argsort(-most) if int(output) not in own]
     return (own + others)[: max(MAX_COLUMNS, len(own))]
@@ -182,34 +193,36 @@ def _leakage_columns(rescoring: Rescoring) -> list[int]:
 
 def _leak_rows(rescoring: Rescoring, columns: Sequence[int]) -> list[Row]:
     """Return each output's mean signed change, in its own standard deviations, when a boundary's layers all move."""
-    relative = rescoring.signed.value[:, 0] / np.maximum(rescoring.base_std, 1e-12)
+    relative = rescoring.table["chosen_signed"] / rescoring.spread
     rows = []
-    for index, name in enumerate(rescoring.names):
+    for index, direction in enumerate(rescoring.directions):
+        name = direction.name
         most = max(_finite_max(np.abs(relative[index, list(columns)])), 1e-12)
         cells = [
             Cell(
                 _number(relative[index, output], 1),
                 _sortable(relative[index, output]),
                 float(np.clip(np.nan_to_num(relative[index, output] / most), -1, 1)),
-                title=f"{name} moved: {rescoring.outputs[output]} {_number(relative[index, output])}",
+                title=f"{name} moved: {rescoring.outputs[output].name} {_number(relative[index, output])}",
                 marked=output == rescoring.targets[index],
             )
             for output in columns
         ]
-        rows.append(Row(name, rescoring.boundary_levels[index], cells))
+        rows.append(Row(name, rescoring.directions[index].level, cells))
     return sorted(rows, key=lambda row: _level_order(row.level))
 
 
 def _swap_rows(rescoring: Rescoring) -> list[Row]:
     """Return each layer's share of every score's variation."""
-    if rescoring.swap is None:
+    if "swap" not in rescoring.table:
         return []
     targets = {int(target) for target in rescoring.targets}
     order = sorted(range(len(rescoring.outputs)), key=lambda output: (output not in targets, output))[:MAX_ROWS]
     rows = []
     for output in order:
-        values = rescoring.swap.value[output]
+        values = rescoring.table["swap"][output]
         most = _finite_max(values)
+        ends = [rescoring.table[name][output] for name in ("swap_low", "swap_high")]
         cells = [
             Cell(
                 _percent(value),
@@ -217,19 +230,22 @@ def _swap_rows(rescoring: Rescoring) -> list[Row]:
                 _share(value, most),
                 title=f"layer {layer}: {_percent(value)} (95 %: {_percent(low)} to {_percent(high)})",
             )
-            for layer, value, low, high in zip(
-                rescoring.layers, values, rescoring.swap.low[output], rescoring.swap.high[output], strict=True
-            )
+            for layer, value, low, high in zip(rescoring.layers, values, *ends, strict=True)
         ]
-        center = rescoring.swap_hierarchy.center.value[output] if rescoring.swap_hierarchy is not None else np.nan
-        name, level = rescoring.outputs[output], rescoring.output_levels[output]
+        center = rescoring.hierarchies["swap_hierarchy"].center.value[output]
+        name, level = rescoring.outputs[output].name, rescoring.outputs[output].level
         rows.append(Row(name, level, cells, _number(center, 1), _sortable(center)))
     rows.sort(key=lambda row: (_level_order(row.level), row.note_value))
-    if rescoring.swap_image_change is not None:
-        change, most = rescoring.swap_image_change, _finite_max(rescoring.swap_image_change)
-        cells = [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change]
-        rows.append(Row("image change (grey levels)", "", cells))
+    change, most = rescoring.table["swap_image_change"], _finite_max(rescoring.table["swap_image_change"])
+    cells = [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change]
+    rows.append(Row("image change (grey levels)", "", cells))
     return rows
+
+
+def center_values(rescoring: Rescoring) -> NDArray[Any]:
+    """Return the centre of mass of each boundary, NaN without layers."""
+    found = rescoring.hierarchies.get("hierarchy")
+    return np.full(len(rescoring.directions), np.nan) if found is None else found.center.value
 
 
 def _levels(hierarchy: Hierarchy) -> list[dict[str, str]]:
@@ -239,8 +255,7 @@ def _levels(hierarchy: Hierarchy) -> list[dict[str, str]]:
         row = {"level": level, "center": _interval(hierarchy.level_center, index), "step": "", "verdict": ""}
         if index:
             row["step"] = _interval(hierarchy.level_step, index - 1)
-            low, high = hierarchy.level_step.low[index - 1], hierarchy.level_step.high[index - 1]
-            row["verdict"] = "later" if low > 0 else "earlier" if high < 0 else "not told apart"
+            row["verdict"] = hierarchy.verdict(index - 1) or "too few to say"
         rows.append(row)
     return rows
 
@@ -249,23 +264,21 @@ def _strips(rescoring: Rescoring) -> tuple[list[dict[str, Any]], tuple[int, int]
     """Return each boundary's pictures as one JPEG, the size of one picture, and what there is to say of it."""
     files, _, shape = encode_rows(iter(rescoring.strips), len(rescoring.strips), budget=PICTURE_BYTES // 2)
     strips: list[dict[str, Any]] = [
-        {"name": name, "level": level, "data": to_base64(file), "sample": int(sample)}
-        for name, level, file, sample in zip(
-            rescoring.names, rescoring.boundary_levels, files, rescoring.strip_samples, strict=True
-        )
+        {"name": direction.name, "level": direction.level, "data": to_base64(file), "sample": int(sample)}
+        for direction, file, sample in zip(rescoring.directions, files, rescoring.strip_samples, strict=True)
     ]
     strips.sort(key=lambda strip: _level_order(strip["level"]))
     return strips, shape, reduction_notes(rescoring.strips.shape[2:4], shape)
 
 
 def _strip_headings(rescoring: Rescoring) -> list[str]:
-    return ["Origin", "All layers", *(f"Layer {layer}" for layer in rescoring.layers)]
+    chosen = ["Chosen layers"] if rescoring.layers else []
+    return ["Origin", *chosen, "All layers", *(f"Layer {layer}" for layer in rescoring.layers)]
 
 
 def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
     """Return what made the numbers, for the foot."""
-    provenance = dict(rescoring.provenance)
-    boundaries = provenance.pop("boundaries", [])
+    provenance = rescoring.provenance
     rows: dict[str, str | list[str]] = {
         name.replace("_", " ").capitalize(): _plain(value)
         for name, value in provenance.items()
@@ -273,8 +286,8 @@ def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
     }
     rows["Samples"] = f"{rescoring.num}, " + ("given codes" if rescoring.seed is None else f"seed {rescoring.seed}")
     rows["Distance"] = f"{rescoring.distance:g}"
-    rows["Random control"] = f"{len(rescoring.control_delta)} directions" if len(rescoring.control_delta) else "none"
-    if files := [f"{file['path']}, SHA-256 {file['sha256']}" for file in boundaries if file["path"]]:
+    rows["Random control"] = f"{rescoring.controls} directions" if rescoring.controls else "none"
+    if files := [f"{found.path}, SHA-256 {found.sha256}" for found in rescoring.directions if found.path]:
         rows["Boundaries"] = files
     return rows
 

@@ -1,12 +1,14 @@
-"""What re-scoring measures: samples moved along directions, and how far their scores and pictures change."""
+"""What re-scoring measures: samples moved in many ways, and how far their scores and pictures change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from higan.devices import within_memory
@@ -18,6 +20,152 @@ from higan.generators.network import State, layered
 from higan.predictors import Predictor
 from higan.rescoring.statistics import group_rows
 
+Rise = NDArray[np.float64]
+
+
+def clamp(rise: Rise) -> Rise:
+    """Return rises, falls counted as zero."""
+    return np.maximum(rise, 0)
+
+
+SUMS: dict[str, Callable[[Rise], Rise]] = {"clamped": clamp, "signed": lambda rise: rise, "squares": np.square}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is added to every sample's code.
+
+    Attributes
+    ----------
+    step
+        float32 on the device: [L, W], added to w+ at the layers moved, or [D], added to z.
+    layers
+        The layers that move, ascending; () in z.
+    """
+
+    step: Tensor
+    layers: tuple[int, ...] = ()
+
+    @property
+    def first(self) -> int | None:
+        """The lowest layer that changes, None in z."""
+        return self.layers[0] if self.layers else None
+
+    def apply(self, codes: Tensor, rows: slice) -> Tensor:
+        """Return wp [n, L, W] (or z [n, D]) of the samples `rows`, moved."""
+        if not self.layers:
+            return codes + self.step
+        moved = codes.clone()
+        for layer in self.layers:
+            moved[:, layer] += self.step[layer]
+        return moved
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Another code at one layer: `codes` [N, W], a row per sample."""
+
+    codes: Tensor
+    first: int
+
+    def apply(self, codes: Tensor, rows: slice) -> Tensor:
+        """Return wp [n, L, W] of the samples `rows` with the other code."""
+        moved = codes.clone()
+        moved[:, self.first] = self.codes[rows]
+        return moved
+
+
+Move = Step | Swap
+
+
+@dataclass
+class Plan:
+    """Samples, how they move, and what is kept of it.
+
+    Attributes
+    ----------
+    base
+        The unmoved samples on the device by space: wp [N, L, W] where the model has layers, and z [N, D] if z moves.
+    moves
+        M ways to move every sample.
+    outputs
+        Number K of the predictor's outputs.
+    own
+        The output whose score of every moved sample is kept, for each of the first B' moves; these are also summed by
+        group of samples, for intervals. The other moves, those of random directions, are summed as a whole.
+    sums
+        What is summed of a rise, names of `SUMS`.
+    """
+
+    base: dict[str, Tensor]
+    moves: Sequence[Move]
+    outputs: int
+    own: Sequence[int]
+    sums: tuple[str, ...] = ("clamped", "signed")
+    groups: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.groups = group_rows(self.num)
+
+    @property
+    def num(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.base.values())))
+
+
+class Sums:
+    """What is added up over the samples `rows` of a plan: of a batch, of a block, of all.
+
+    Attributes
+    ----------
+    values
+        base [n, K] and own [n, B'], the scores of every sample, float32; by name of `SUMS` the sums by group
+        [g, B', K], and as "all_..." those of the other moves [M - B', K]; risen [B', K], how many rose; change [M], how
+        far the images changed, in grey levels; all float64.
+    """
+
+    def __init__(self, plan: Plan, rows: range) -> None:
+        self.plan, self.rows = plan, rows
+        self.first_group = int(plan.groups[rows.start])
+        groups = int(plan.groups[rows.stop - 1]) - self.first_group + 1
+        grouped, others = len(plan.own), len(plan.moves) - len(plan.own)
+        self.values: dict[str, NDArray[np.floating]] = {
+            "base": np.zeros((len(rows), plan.outputs), np.float32),
+            "own": np.zeros((len(rows), grouped), np.float32),
+            "risen": np.zeros((grouped, plan.outputs)),
+            "change": np.zeros(len(plan.moves)),
+        }
+        for name in plan.sums:
+            self.values[name] = np.zeros((groups, grouped, plan.outputs))
+            self.values[f"all_{name}"] = np.zeros((others, plan.outputs))
+
+    def add(self, move: int, scores: NDArray[np.float32], change: float) -> None:
+        """Add the scores [n, K] of the samples `rows`, moved by `move`, and their images' change."""
+        plan, values = self.plan, self.values
+        rise = (scores - values["base"]).astype(np.float64)
+        values["change"][move] += change
+        if move >= len(plan.own):
+            for name in plan.sums:
+                values[f"all_{name}"][move - len(plan.own)] += SUMS[name](rise).sum(axis=0)
+            return
+        groups = plan.groups[self.rows.start : self.rows.stop] - self.first_group
+        for name in plan.sums:
+            np.add.at(values[name][:, move], groups, SUMS[name](rise))
+        values["risen"][move] += (rise > 0).sum(axis=0)
+        values["own"][:, move] = scores[:, plan.own[move]]
+
+    def merge(self, part: Sums) -> None:
+        """Add what was summed over some of these samples."""
+        rows = slice(part.rows.start - self.rows.start, part.rows.stop - self.rows.start)
+        start = part.first_group - self.first_group
+        for name, values in part.values.items():
+            if name in ("base", "own"):
+                self.values[name][rows] = values
+            elif name in self.plan.sums:
+                self.values[name][start : start + len(values)] += values
+            else:
+                self.values[name] += values
+
 
 def prepare_codes(
     generator: Generator,
@@ -28,7 +176,7 @@ def prepare_codes(
     space: str,
 ) -> dict[str, Tensor]:
     """Return what synthesis starts from: "wp" where the model has it, and "z" if it is moved, on the device."""
-    given = generator.sample(num, seed) if codes is None else torch.as_tensor(np.array(codes, dtype=np.float32))
+    given = generator.sample(num, seed) if codes is None else torch.as_tensor(codes).to(torch.float32)
     if codes is None:
         space = "z"
     if not len(given) or not bool(torch.isfinite(given).all()):
@@ -63,159 +211,97 @@ def make_step(generator: Generator, boundary: Boundary, distance: float) -> Tens
     return (distance * direction).to(generator.device, torch.float32)
 
 
-class Tally:
-    """What is added up over the samples: by group of samples for the boundaries, as one for the controls."""
+def swap_plan(wp: Tensor, entry: str, seed: int, outputs: int) -> Plan:
+    """Return the layer swap of samples wp [N, L, W], N >= 2: bases whose layers have independent codes.
 
-    def __init__(self, num: int, targets: list[int], controls: int, columns: int, outputs: int) -> None:
-        boundaries = len(targets)
-        self.groups = group_rows(num)
-        self.group_sizes = np.bincount(self.groups).astype(np.float64)
-        self.targets = targets
-        self.columns = columns
-        table = (columns, outputs)
-        self.clamped = np.zeros((len(self.group_sizes), boundaries, *table))
-        self.signed = np.zeros_like(self.clamped)
-        self.risen = np.zeros((boundaries, *table))
-        self.change = np.zeros((boundaries, columns))
-        self.control_clamped = np.zeros((controls, *table))
-        self.control_signed = np.zeros_like(self.control_clamped)
-        self.control_change = np.zeros((controls, columns))
-        self.base = np.zeros((num, outputs), dtype=np.float32)
-        self.own = [np.zeros((num, 1 + columns), dtype=np.float32) for _ in range(boundaries)]
-
-    def begin(self, rows: slice, scores: np.ndarray) -> None:
-        """Take the scores [n, K] of the samples `rows`, unmoved."""
-        self.base[rows] = scores
-        for own, target in zip(self.own, self.targets, strict=True):
-            own[rows, 0] = scores[:, target]
-
-    def add(self, rows: slice, index: int, column: int, scores: np.ndarray, change: float) -> None:
-        """Add the scores [n, K] of the samples `rows`, moved along direction `index`, and their images' change."""
-        rise = scores - self.base[rows]
-        clamped = np.maximum(rise, 0)
-        boundaries = len(self.own)
-        if index >= boundaries:
-            self.control_clamped[index - boundaries, column] += clamped.sum(axis=0, dtype=np.float64)
-            self.control_signed[index - boundaries, column] += rise.sum(axis=0, dtype=np.float64)
-            self.control_change[index - boundaries, column] += change
-            return
-        np.add.at(self.clamped[:, index, column], self.groups[rows], clamped)
-        np.add.at(self.signed[:, index, column], self.groups[rows], rise)
-        self.risen[index, column] += (rise > 0).sum(axis=0)
-        self.change[index, column] += change
-        self.own[index][rows, 1 + column] = scores[:, self.targets[index]]
-
-
-class SwapTally:
-    """What a layer swap adds up: squared score changes by group of samples, and how far images change."""
-
-    def __init__(self, num: int, layers: int, outputs: int) -> None:
-        self.groups = group_rows(num)
-        self.squares = np.zeros((int(self.groups[-1]) + 1, layers, outputs))
-        self.change = np.zeros(layers)
-
-    def add(self, rows: slice, layer: int, rise: np.ndarray, change: float) -> None:
-        """Add the score changes [n, K] of the samples `rows`, whose code of `layer` was replaced."""
-        np.add.at(self.squares[:, layer], self.groups[rows], rise.astype(np.float64) ** 2)
-        self.change[layer] += change
+    Each layer of a base has the code of a sample of its own, drawn without repetition; a swap replaces one layer's by
+    that of yet another sample. So the layers are independent inputs, as Jansen's estimator asks for.
+    """
+    num, layers = wp.shape[:2]
+    random = np.random.default_rng([seed, 3])
+    base = torch.empty_like(wp)
+    moves = []
+    for layer in range(layers):
+        base[:, layer] = wp[torch.from_numpy(random.permutation(num)).to(wp.device), layer]
+        moves.append(Swap(base[:, layer].roll(-1, dims=0), layer))
+    return Plan({entry: base}, moves, outputs, [0] * layers, ("squares",))
 
 
 def measure(
     generator: Generator,
     predictor: Predictor,
-    base: dict[str, Tensor],
-    steps: Sequence[Tensor],
-    tally: Tally,
-    swaps: SwapTally | None,
-    starts: Iterable[int],
+    plan: Plan,
     batch_size: int,
-) -> None:
-    """Measure all samples and add them up in `tally` and `swaps`; lack of memory halves the batch and goes on.
+    tick: Callable[[int], object] = lambda moved: None,
+) -> Sums:
+    """Measure all samples, `batch_size` at a time, and add them up.
 
     Parameters
     ----------
-    base
-        The samples, as `prepare_codes` returns them.
-    steps
-        How they move: those of the boundaries, then those of the controls, as `make_step` returns them.
-    starts
-        First sample of every batch of `batch_size`.
+    tick
+        Called after every batch with the number of samples times moves that it had.
 
     Raises
     ------
     NotFiniteError, HiganError
         An image or a score is not finite, or memory does not suffice for one sample.
     """
-    size = batch_size
-    for start in starts:
-        stop = min(start + batch_size, len(tally.base))
-        while start < stop:
-            try:
-                sums, size = within_memory(
-                    partial(measure_batch, generator, predictor, base, steps, tally, swaps, range(start, stop)), size
-                )
-            except NotFiniteError as error:
-                raise error.after(start) from None
-            for add in sums:
-                add()
-            start += size
+    total = Sums(plan, range(plan.num))
+    for start in range(0, plan.num, batch_size):
+        block = measure_block(generator, predictor, plan, range(start, min(start + batch_size, plan.num)))
+        total.merge(block)
+        tick(len(block.rows) * len(plan.moves))
+    return total
 
 
-def measure_batch(
-    generator: Generator,
-    predictor: Predictor,
-    base: dict[str, Tensor],
-    steps: Sequence[Tensor],
-    tally: Tally,
-    swaps: SwapTally | None,
-    samples: range,
-    size: int,
-) -> list[Callable[[], None]]:
-    """Score the first `size` samples unmoved, moved along every direction as a whole and, if tallied, at each layer.
+def measure_block(generator: Generator, predictor: Predictor, plan: Plan, rows: range) -> Sums:
+    """Measure the samples `rows`, all at once or, where memory is short, in halves; errors as `measure`."""
+    block = Sums(plan, rows)
+    start, size = rows.start, len(rows)
+    while start < rows.stop:
+        try:
+            part, size = within_memory(
+                partial(measure_batch, generator, predictor, plan, range(start, rows.stop)), size
+            )
+        except NotFiniteError as error:
+            raise error.after(start) from None
+        block.merge(part)
+        start += len(part.rows)
+    return block
 
-    Returned are the calls that add the scores up: nothing has been added where memory runs out on the way. The state
-    below the layer that moves, or whose code another sample gives, is that of the unmoved samples: it is computed once,
-    and only the layers from there on again.
+
+def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, samples: range, size: int) -> Sums:
+    """Score the first `size` samples unmoved and moved in every way, and add them up.
+
+    The state below the lowest layer that a move changes is that of the unmoved samples: it is computed once, and only
+    the layers from there on again.
     """
     last = generator.num_layers
-    rows = slice(samples.start, min(samples.start + size, samples.stop))
-    wp = base["wp"][rows] if "wp" in base else None
-    sums: list[Callable[[], None]] = []
+    sums = Sums(plan, samples[:size])
+    rows = slice(sums.rows.start, sums.rows.stop)
+    wp = plan.base[generator.entry][rows] if generator.has_layers else None
 
     def draw(state: State, codes: Tensor, layer: int) -> Tensor:
         return generator.image(generator.advance(state, codes, layer, last))
 
+    def add(move: int, moved: Tensor) -> None:
+        sums.add(move, predict(predictor, moved, rows.start), image_change(images, moved))
+
     if wp is None:
-        images = generator.synthesize(base["z"][rows], "z")
+        images = generator.synthesize(plan.base["z"][rows], "z")
     else:
         below = generator.initial(wp)
         images = draw(below, wp, 0)
-    scores = predict(predictor, images, rows.start)
-    sums.append(partial(tally.begin, rows, scores))
-
-    for index, step in enumerate(steps):
-        if wp is not None and step.ndim == 2:
-            moved = draw(below, wp + step, 0)
-        else:
-            moved = generator.synthesize(base["z"][rows] + step, "z")
-        moved_scores = predict(predictor, moved, rows.start)
-        sums.append(partial(tally.add, rows, index, 0, moved_scores, image_change(images, moved)))
-    if wp is None or (tally.columns == 1 and swaps is None):
+    sums.values["base"] = predict(predictor, images, rows.start)
+    for index, move in enumerate(plan.moves):
+        if move.first is None:
+            add(index, generator.synthesize(move.apply(plan.base["z"][rows], rows), "z"))
+    if wp is None:
         return sums
-    for layer in range(last):
-        for index, step in enumerate(steps if tally.columns > 1 else ()):
-            if step.ndim == 2:
-                codes = wp.clone()
-                codes[:, layer] += step[layer]
-                moved = draw(below, codes, layer)
-                moved_scores = predict(predictor, moved, rows.start)
-                sums.append(partial(tally.add, rows, index, 1 + layer, moved_scores, image_change(images, moved)))
-        if swaps is not None:
-            codes = wp.clone()
-            codes[:, layer] = base["wp"][:, layer].roll(-1, dims=0)[rows]
-            moved = draw(below, codes, layer)
-            rise = predict(predictor, moved, rows.start) - scores
-            sums.append(partial(swaps.add, rows, layer, rise, image_change(images, moved)))
+    for layer in range(1 + max((move.first for move in plan.moves if move.first is not None), default=-1)):
+        for index, move in enumerate(plan.moves):
+            if move.first == layer:
+                add(index, draw(below, move.apply(wp, rows), layer))
         below = generator.advance(below, wp, layer, layer + 1)
     return sums
 
@@ -225,7 +311,7 @@ def image_change(before: Tensor, after: Tensor) -> float:
     return float((after.int() - before.int()).abs_().float().mean(dim=(1, 2, 3)).sum())
 
 
-def predict(predictor: Predictor, images: Tensor, start: int) -> np.ndarray:
+def predict(predictor: Predictor, images: Tensor, start: int) -> NDArray[np.float32]:
     """Return the scores of all groups side by side, float32 [N, K], of images of the samples from `start` on."""
     found = {group: scores.cpu().numpy() for group, scores in predictor.predict(images).items()}
     for group, scores in found.items():

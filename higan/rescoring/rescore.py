@@ -6,13 +6,13 @@ scene synthesis"): delta = mean over samples of max(F(G(code moved by `distance`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from higan.directions.boundaries import Boundary, find_score
@@ -21,115 +21,39 @@ from higan.errors import HiganError
 from higan.files import digest
 from higan.generators import Generator
 from higan.generators.network import layered
+from higan.logs import progress
 from higan.predictors import Predictor
-from higan.rescoring.measure import SwapTally, Tally, make_step, measure, prepare_codes, random_boundaries
+from higan.rescoring.measure import (
+    Move,
+    Plan,
+    Step,
+    Sums,
+    make_step,
+    measure,
+    prepare_codes,
+    random_boundaries,
+    swap_plan,
+)
+from higan.rescoring.result import Direction, Output, Rescoring
 from higan.rescoring.statistics import (
-    Estimate,
-    Hierarchy,
+    CONTROL_LEVEL,
+    UNKNOWN,
+    VERIFIED,
+    chance_limit,
+    choose_layers,
+    chosen_limit,
+    control_limit,
     estimate_means,
     find_hierarchy,
     interval,
+    judge,
     resampling_weights,
-    swap_shares,
+    total_effects,
 )
 from higan.runs.run import versions
 
-CONTROL_LEVEL = 1e-4  # chance of a random direction to pass the control's limit at a layer
-
-
-@dataclass
-class Rescoring:
-    """What re-scoring measured. B boundaries, L layers, C = 1 + L columns, K outputs (all groups side by side).
-
-    Column 0 of a table moves all layers at once, column 1 + l moves layer l alone. Without a layer-wise run C is 1 and
-    `layers` is empty; the layer columns of a z boundary are NaN, since z has no layers. Arrays are float32 unless said
-    otherwise.
-
-    Attributes
-    ----------
-    names, spaces
-        Name and latent space ("z", "w", "wp") of each boundary, length B. Names may repeat, (name, space) does not.
-    targets
-        int64 [B]: the output each boundary is named after, an index into `outputs`.
-    boundary_levels
-        Level of each boundary ("layout", "object", "attribute", "color", or "" where unknown), length B.
-    layers
-        The layers of the table, 0 to L - 1, or empty.
-    outputs, output_groups, output_levels
-        Name, predictor group ("attribute", "category", ...) and level ("" where unknown) of each output, length K.
-    num, distance, seed
-        Samples, distance moved, seed of the samples (None when codes were given).
-    delta
-        [B, C, K]: mean clamped rise, the paper's measure.
-    signed
-        [B, C, K]: mean rise with its sign.
-    risen
-        [B, C, K]: share of the samples whose score rose.
-    scores
-        B arrays [num, 1 + C]: each boundary's own score of every sample: base, all layers, then each layer.
-    base_mean, base_std
-        [K]: mean and standard deviation of every output over the unmoved samples.
-    image_change
-        [B, C]: mean absolute difference from the unmoved image, in grey levels (0 to 255).
-    verified
-        Per boundary the layers at which it is effective (see `verified_layers`); empty where there are none, or no
-        control.
-    control_delta, control_signed
-        [R, C, K]: the same two means for R random unit directions; R is 0 without a control.
-    control_high
-        [C, K]: the most that a random direction reaches (see `control_limit`); NaN without a control.
-    control_image_change
-        [R, C]
-    hierarchy
-        Centres of mass of each boundary's own delta; None without a layer-wise run.
-    swap
-        [K, L]: layer swap, E[(score change)^2] / (2 Var score) when one layer's code is replaced by another sample's:
-        0 where the layer does not matter to the score, 1 where it carries all its variation. None when not asked for,
-        like the next two.
-    swap_image_change
-        [L]
-    swap_hierarchy
-        Centres of mass of each output's swap shares.
-    strips
-        uint8 [B, 2 + L, H, W, C]: one sample of each boundary: unmoved, all layers moved, then each layer moved (the
-        layer columns of a z boundary repeat the unmoved image).
-    strip_samples
-        int64 [B]: which sample that is: the one whose own score has the median rise over all layers.
-    provenance
-        What made the numbers, JSON values: model, model_sha256, family, resolution, predictor, truncation_psi,
-        truncation_layers, predictor_sha256, versions, boundaries (path and sha256 of each); the script adds command.
-    """
-
-    names: tuple[str, ...]
-    spaces: tuple[str, ...]
-    targets: np.ndarray
-    boundary_levels: tuple[str, ...]
-    layers: tuple[int, ...]
-    outputs: tuple[str, ...]
-    output_groups: tuple[str, ...]
-    output_levels: tuple[str, ...]
-    num: int
-    distance: float
-    seed: int | None
-    delta: Estimate
-    signed: Estimate
-    risen: np.ndarray
-    scores: list[np.ndarray]
-    base_mean: np.ndarray
-    base_std: np.ndarray
-    image_change: np.ndarray
-    verified: tuple[tuple[int, ...], ...]
-    control_delta: np.ndarray
-    control_signed: np.ndarray
-    control_high: np.ndarray
-    control_image_change: np.ndarray
-    hierarchy: Hierarchy | None
-    swap: Estimate | None
-    swap_image_change: np.ndarray | None
-    swap_hierarchy: Hierarchy | None
-    strips: np.ndarray
-    strip_samples: np.ndarray
-    provenance: dict[str, Any] = field(default_factory=dict)
+Table = dict[str, NDArray[np.float32]]
+REACHED = 0.99  # quantile of the samples' scores that counts as the highest a score can rise to
 
 
 def rescore(
@@ -145,18 +69,21 @@ def rescore(
     batch_size: int = 0,
     codes: np.ndarray | Tensor | None = None,
     space: str = "z",
-    progress: Callable[[range], Any] | None = None,
+    recipes: Sequence[str] = (),
 ) -> Rescoring:
     """Measure how far every score rises when samples move along each boundary.
 
     The unmoved images are made and scored once for all boundaries. To move layer l alone, only the layers from l on are
-    computed again; the activations below are shared by all boundaries. The scores are those of a full synthesis.
+    computed again; the activations below are shared by all boundaries. The scores are those of a full synthesis. Then
+    every boundary is moved at exactly the layers that carry most of its effect (`choose_layers`), which the control
+    judges.
 
     Parameters
     ----------
     boundaries
-        Each is named after one of the predictor's scores. A z boundary moves z; a w boundary moves layer l of w+ by
-        `distance` times the layer's truncation psi; a wp boundary by `distance`.
+        Each stands for one of the predictor's scores, or for none: then it is told by re-scoring what it moves. A z
+        boundary moves z; a w boundary moves layer l of w+ by `distance` times the layer's truncation psi; a wp boundary
+        by `distance`.
     num, seed
         Samples to draw, without `codes`.
     layerwise
@@ -164,25 +91,31 @@ def rescore(
     control
         Number of random unit directions of w (of z if all boundaries are of z) to put through the same procedure.
     layer_swap
-        Measure each layer's share of every score's variation.
+        Measure each layer's total effect on every score (see `total_effects`), which needs no boundary.
     batch_size
         0: as memory allows.
     codes, space
         Codes to use instead of drawn ones, in "z", "w" or "wp".
-    progress
-        Wraps the range of batches, such as `tqdm.tqdm`.
+    recipes
+        Which of several lists each boundary is of.
 
     Raises
     ------
     HiganError
         A boundary does not fit the model or names no score of the predictor's; codes or numbers out of range.
+
+    >>> rescore(generator, predictor, [boundary], num=200, control=20).answers()[0].sentence()  # doctest: +SKIP
+    'window is obeyed at layers 0 and 1: +1.31 sd (+1.24 to +1.38; chance limit 0.59), leaks nothing'
     """
     if num < 1 or control < 0 or batch_size < 0 or not 0 < abs(distance) <= MOST_DISTANCE:
         raise HiganError(
             f"num {num}, control {control}, batch_size {batch_size}, distance {distance}: expected num from 1, control "
             f"and batch_size from 0, a distance other than 0, {MOST_DISTANCE:g} at most"
         )
-    outputs = [(name, group) for group, names in predictor.names.items() for name in names]
+    levels = predictor.levels
+    outputs = tuple(
+        Output(name, group, levels.get(name, "")) for group, names in predictor.names.items() for name in names
+    )
     targets = [check_boundary(generator, boundary, predictor) for boundary in boundaries]
     if layer_swap and not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers to swap")
@@ -195,98 +128,241 @@ def rescore(
     controls = random_boundaries(generator, boundaries, control, seed)
     steps = [make_step(generator, boundary, distance) for boundary in (*boundaries, *controls)]
 
-    tally = Tally(num, targets, len(controls), 1 + len(layers), len(outputs))
-    swaps = SwapTally(num, generator.num_layers, len(outputs)) if layer_swap else None
-    batches = range(0, num, batch_size or generator.batch_size)
-    measure(generator, predictor, base, steps, tally, swaps, (progress or iter)(batches), batches.step)
+    plan, places = plan_columns(base, steps, targets, [boundary.space for boundary in boundaries], layers, len(outputs))
+    swaps = swap_plan(base[generator.entry], generator.entry, seed, len(outputs)) if layer_swap else None
+    batch_size = batch_size or generator.batch_size
+    tested = (distance, distance / 2) if control else (distance,)
+    repeated = sum(layered(boundary.space) for boundary in boundaries) * len(tested) if layers else 0
+    total = num * (len(plan.moves) + repeated + (len(swaps.moves) if swaps else 0))
+    bar = progress(total=total, desc="rescoring", unit="move")
 
-    levels = tuple(predictor.levels.get(name, "") for name, _ in outputs)
-    boundary_levels = tuple(
-        str(boundary.info.get("level") or levels[target]) for boundary, target in zip(boundaries, targets, strict=True)
+    sums = measure(generator, predictor, plan, batch_size, bar.update)
+    weights = resampling_weights(int(plan.groups[-1]) + 1, seed)
+    table = column_table(sums, places, weights, control)
+    directions = []
+    for index, (boundary, target) in enumerate(zip(boundaries, targets, strict=True)):
+        recipe = recipes[index] if recipes else ""
+        direction = describe_direction(boundary, recipe, table, index, target, outputs)
+        kept = places[index][places[index] >= 0] if direction.named else []
+        direction.scores = np.concatenate([sums.values["base"][:, [direction.target]], sums.values["own"][:, kept]], 1)
+        directions.append(direction)
+
+    rows = [index for index, direction in enumerate(directions) if direction.chosen]
+    moves: list[Move] = [
+        Step(steps[row] * (reach / distance), directions[row].chosen) for reach in tested for row in rows
+    ]
+    own = [directions[row].target for row in rows] * len(tested)
+    chosen = (
+        measure(generator, predictor, Plan(base, moves, len(outputs), own), batch_size, bar.update) if rows else None
     )
-    weights = resampling_weights(len(tally.group_sizes), seed)
-    delta, signed = (estimate_means(sums, tally.group_sizes, weights) for sums in (tally.clamped, tally.signed))
-    risen, image_change = (sums / num for sums in (tally.risen, tally.change))
-    of_z = np.array([not layered(boundary.space) for boundary in boundaries], dtype=bool)
-    for table in (*vars(delta).values(), *vars(signed).values(), risen, image_change):
-        table[of_z, 1:] = np.nan
-    control_delta, control_signed = (sums / num for sums in (tally.control_clamped, tally.control_signed))
-    control_high = control_limit(control_delta, control_signed)
-    own_delta = [tally.clamped[:, index, 1:, target] for index, target in enumerate(targets)]
-    shares = None if swaps is None else swap_shares(swaps.squares, tally.base, tally.groups, weights)
-    samples = [median_row(scores[:, 1] - scores[:, 0]) for scores in tally.own]
+    add_chosen(table, rows, chosen, weights)
+    norms = [step.double().norm(dim=-1).cpu().numpy() for step in steps]
+    for index, direction in enumerate(directions):
+        scale = (norms[index] / np.maximum(norms[-1], 1e-12)) if control and layered(direction.space) else None
+        judge_direction(table, direction, index, scale, sums.values["base"], distance, seed)
+
+    hierarchies = {}
+    if layers:
+        of_layers = [
+            sums.values["clamped"][:, places[index, 1:], direction.target] * (places[index, 1:] >= 0)
+            for index, direction in enumerate(directions)
+        ]
+        resampled = np.tensordot(weights, np.stack(of_layers, axis=1), axes=1)
+        hierarchies["hierarchy"] = find_hierarchy(resampled, [direction.level for direction in directions], seed)
+    if swaps is not None:
+        swapped = measure(generator, predictor, swaps, batch_size, bar.update).values
+        shares = total_effects(swapped["squares"], swapped["base"], swaps.groups, weights)
+        table |= named("swap", interval(shares))
+        table["swap_image_change"] = (swapped["change"] / num).astype(np.float32)
+        hierarchies["swap_hierarchy"] = find_hierarchy(shares, [output.level for output in outputs], seed)
+
+    bar.close()
+    moved = [direction.scores[:, int(direction.named)] for direction in directions]
+    for place, row in enumerate(rows):
+        moved[row] = chosen.values["own"][:, place] if chosen is not None else moved[row]
+    samples = [
+        telling_sample(direction.sign * direction.scores[:, 0], direction.sign * after)
+        for direction, after in zip(directions, moved, strict=True)
+    ]
     return Rescoring(
-        names=tuple(boundary.name for boundary in boundaries),
-        spaces=tuple(boundary.space for boundary in boundaries),
-        targets=np.array(targets, dtype=np.int64),
-        boundary_levels=boundary_levels,
+        directions=tuple(directions),
+        outputs=outputs,
         layers=layers,
-        outputs=tuple(name for name, _ in outputs),
-        output_groups=tuple(group for _, group in outputs),
-        output_levels=levels,
         num=num,
         distance=distance,
         seed=seed if codes is None else None,
-        delta=delta,
-        signed=signed,
-        risen=risen.astype(np.float32),
-        scores=[scores[:, :2] if z else scores for z, scores in zip(of_z, tally.own, strict=True)],
-        base_mean=tally.base.mean(axis=0),
-        base_std=tally.base.std(axis=0),
-        image_change=image_change.astype(np.float32),
-        verified=tuple(
-            () if of_z[index] else verified_layers(delta.value[index, 1:, target], control_high[1:, target])
-            for index, target in enumerate(targets)
-        ),
-        control_delta=control_delta.astype(np.float32),
-        control_signed=control_signed.astype(np.float32),
-        control_high=control_high.astype(np.float32),
-        control_image_change=(tally.control_change / num).astype(np.float32),
-        hierarchy=find_hierarchy(np.tensordot(weights, np.stack(own_delta, axis=1), axes=1), boundary_levels)
-        if layers
-        else None,
-        swap=None if shares is None else interval(shares),
-        swap_image_change=None if swaps is None else (swaps.change / num).astype(np.float32),
-        swap_hierarchy=None if shares is None else find_hierarchy(shares, levels),
-        strips=make_strips(generator, base, boundaries, steps, samples, layers),
+        controls=control,
+        table=table,
+        hierarchies=hierarchies,
+        strips=make_strips(generator, base, directions, steps, samples, layers),
         strip_samples=np.array(samples, dtype=np.int64),
-        provenance=describe(generator, predictor, boundaries),
+        provenance=describe(generator, predictor),
     )
 
 
-def verified_layers(delta: np.ndarray, limit: np.ndarray) -> tuple[int, ...]:
-    """Return the layers at which a boundary is effective: the one range from the first that qualifies to the last.
+def plan_columns(
+    base: dict[str, Tensor],
+    steps: Sequence[Tensor],
+    targets: Sequence[int | None],
+    spaces: Sequence[str],
+    layers: tuple[int, ...],
+    outputs: int,
+) -> tuple[Plan, NDArray[np.int64]]:
+    """Return the moves of every direction, at all layers and at each; and which move is at direction and column [B, C].
 
-    A layer qualifies when its delta [L] is above what a random direction reaches there (limit [L]) and at least half
-    of the best layer's. Empty where the best layer does not qualify; NaN limits (no control) are never passed.
+    `steps` are those of the B boundaries and then of the random directions. -1 stands where there is no move.
     """
-    if len(delta) == 0:
-        return ()
-    best = int(np.argmax(delta))
-    passes = np.flatnonzero((delta > limit) & (delta >= delta[best] / 2))
-    if best not in passes:
-        return ()
-    return tuple(range(int(passes[0]), int(passes[-1]) + 1))
+    moves: list[Move] = []
+    own: list[int] = []
+    places = np.full((len(targets), 1 + len(layers)), -1)
+    for index, step in enumerate(steps):
+        whole = tuple(range(len(step))) if step.ndim == 2 else ()
+        columns = [whole, *((layer,) for layer in (layers if whole else ()))]
+        if index < len(targets):
+            places[index, : len(columns)] = range(len(moves), len(moves) + len(columns))
+            own += [targets[index] or 0] * len(columns)
+        moves += [Step(step, column) for column in columns]
+    return Plan(base, moves, outputs, own), places
 
 
-def control_limit(delta: np.ndarray, signed: np.ndarray) -> np.ndarray:
-    """Return the most that a random direction's delta reaches, [...], of the measures [R, ...] of R of them.
+def column_table(sums: Sums, places: NDArray[np.int64], weights: NDArray[np.float64], controls: int) -> Table:
+    """Return the tables of all columns, and what chance reaches at each of them."""
+    values, num = sums.values, len(sums.rows)
+    grouped = len(sums.plan.own)
+    sizes = np.bincount(sums.plan.groups).astype(np.float64)
 
-    A direction and its opposite are equally random, and delta - signed, how far scores fall, is what the opposite
-    would make them rise. The larger of the two spreads about as a normal value without its sign does; the limit is what
-    Student's t of R degrees of freedom gives for it at a level small enough for every layer of every boundary to be
-    compared with it. NaN without directions.
+    def spread(of_moves: NDArray[Any]) -> NDArray[np.float32]:
+        """Return [M', ...] as [B, C, ...], NaN where there is no move."""
+        padded = np.concatenate([of_moves, np.full((1, *of_moves.shape[1:]), np.nan)])
+        return padded[places].astype(np.float32)
+
+    table: Table = {}
+    for name, source in (("delta", "clamped"), ("signed", "signed")):
+        estimate = estimate_means(values[source], sizes, weights)
+        table |= {key: spread(part) for key, part in named(name, estimate).items()}
+    table["risen"] = spread(values["risen"] / num)
+    shape = (controls, places.shape[1])
+    by_control = {
+        name: values[f"all_{name}"].reshape(*shape, sums.plan.outputs) / num for name in ("clamped", "signed")
+    }
+    table["control_high"] = control_limit(by_control["clamped"], by_control["signed"]).astype(np.float32)
+    table["signed_limit"] = chance_limit(by_control["signed"]).astype(np.float32)
+    table["base_mean"], table["base_std"] = values["base"].mean(axis=0), values["base"].std(axis=0)
+    table["image_change"] = spread(values["change"][:grouped] / num)
+    table["control_delta"] = by_control["clamped"].astype(np.float32)
+    table["control_signed"] = by_control["signed"].astype(np.float32)
+    table["control_image_change"] = (values["change"][grouped:] / num).reshape(shape).astype(np.float32)
+    return table
+
+
+def add_chosen(table: Table, rows: Sequence[int], chosen: Sums | None, weights: NDArray[np.float64]) -> None:
+    """Add what was measured at exactly the chosen layers of the directions `rows`; the others have all layers moved.
+
+    The moves of `chosen` are those by the whole distance and then, where there is a control, those by half of it.
     """
-    from scipy.special import stdtrit
+    for name in ("delta", "signed"):
+        for part in ("", "_low", "_high"):
+            table[f"chosen_{name}{part}"] = table[f"{name}{part}"][:, 0].copy()
+    table["chosen_risen"] = table["risen"][:, 0].copy()
+    table["chosen_image_change"] = table["image_change"][:, 0].copy()
+    for part in ("", "_low", "_high"):
+        table[f"half_signed{part}"] = np.full_like(table["signed"][:, 0], np.nan)
+    if chosen is None:
+        return
+    values, num, count = chosen.values, len(chosen.rows), len(rows)
+    sizes = np.bincount(chosen.plan.groups).astype(np.float64)
+    found: dict[str, NDArray[Any]] = {
+        "chosen_risen": values["risen"] / num,
+        "chosen_image_change": values["change"] / num,
+    }
+    for name, source in (("delta", "clamped"), ("signed", "signed")):
+        found |= named(f"chosen_{name}", estimate_means(values[source], sizes, weights))
+    for name, of_moves in found.items():
+        table[name][list(rows)] = of_moves[:count]
+        if name.startswith("chosen_signed") and len(of_moves) > count:
+            table[name.replace("chosen", "half")][list(rows)] = of_moves[count:]
 
-    if not len(delta):
-        return np.full(delta.shape[1:], np.nan)
-    larger = np.maximum(delta, delta - signed)
-    return float(stdtrit(len(delta), 1 - CONTROL_LEVEL)) * np.sqrt(np.square(larger).mean(axis=0))
+
+def judge_direction(
+    table: Table,
+    direction: Direction,
+    index: int,
+    scale: NDArray[np.float64] | None,
+    scores: NDArray[np.float32],
+    distance: float,
+    seed: int,
+) -> None:
+    """Compare a direction's effect at exactly its chosen layers with that of random directions; set mark and tested.
+
+    A direction that stands for no score was measured by the one, of K, that it moves most, up or down: its chance is
+    divided by 2 K.
+
+    Parameters
+    ----------
+    scale
+        float64 [L]: length of the direction's step at each layer over that of a random one's.
+    scores
+        [N, K] of the unmoved samples.
+    """
+    target, sign = direction.target, direction.sign
+    controls = table["control_signed"].astype(np.float64)
+    level = CONTROL_LEVEL if direction.named else CONTROL_LEVEL / (2 * controls.shape[2])
+    if direction.chosen and scale is not None:
+        of_layers = controls[:, 1:] * scale[None, :, None]
+        limits = chance_limit(of_layers[:, list(direction.chosen)].sum(axis=1))
+        limits[target] = chosen_limit(of_layers[:, :, target], level, seed)
+    else:
+        limits = chance_limit(controls[:, 0])
+        limits[target] = chance_limit(controls[:, 0, target], level)
+    table.setdefault("chosen_limit", np.full_like(table["chosen_signed"], np.nan))[index] = limits
+    limit = float(limits[target])
+    own = np.sort(sign * scores[:, target].astype(np.float64))
+    reach = float(np.maximum(np.quantile(own, REACHED) - own, 0).mean())
+    found = {}
+    for name, part in (("chosen", 1.0), ("half", 0.5)):
+        ends = [float(sign * table[f"{name}_signed_{end}"][index, target]) for end in ("low", "high")]
+        if np.isfinite(ends).all():
+            found[part] = judge(min(ends), max(ends), part * limit, reach)
+    best = VERIFIED if VERIFIED in found.values() else UNKNOWN if UNKNOWN in found.values() else found[1.0]
+    direction.mark = best
+    direction.tested = distance * next(part for part, mark in found.items() if mark == best)
 
 
-def check_boundary(generator: Generator, boundary: Boundary, predictor: Predictor) -> int:
-    """Return the output that a boundary is named after; raise HiganError unless it fits the model."""
+def describe_direction(
+    boundary: Boundary, recipe: str, table: Table, index: int, target: int | None, outputs: Sequence[Output]
+) -> Direction:
+    """Return what is known of a direction before its layers are tested: its score and its chosen layers."""
+    sign = 1
+    if named_score := target is not None:
+        score = target
+    else:
+        effects, limits = table["signed"][index, 0], table["signed_limit"][0]
+        against = limits if np.isfinite(limits).all() else table["base_std"]
+        score = int(np.argmax(np.abs(effects) / np.maximum(against, 1e-12)))
+        sign = -1 if effects[score] < 0 else 1
+    path = boundary.info.get("path") or ""
+    chosen = choose_layers(sign * table["signed"][index, 1:, score]) if layered(boundary.space) else ()
+    return Direction(
+        name=boundary.name,
+        space=boundary.space,
+        target=score,
+        sign=sign,
+        named=named_score,
+        level=str(boundary.info.get("level") or (outputs[score].level if named_score else "")),
+        recipe=recipe,
+        chosen=chosen,
+        path=path,
+        sha256=digest(Path(path)) if path and Path(path).is_file() else "",
+    )
+
+
+def named(name: str, estimate: Any) -> Table:
+    """Return an estimate's three arrays by the names that they have in a table."""
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def check_boundary(generator: Generator, boundary: Boundary, predictor: Predictor) -> int | None:
+    """Return the output that a boundary stands for, None if it stands for none; raise HiganError unless it fits."""
     if boundary.space not in generator.spaces:
         raise HiganError(
             f"boundary {boundary.name} is of space {boundary.space}; {generator.name} ({generator.family}) has "
@@ -298,43 +374,47 @@ def check_boundary(generator: Generator, boundary: Boundary, predictor: Predicto
             f"boundary {boundary.name} is {list(boundary.direction.shape)}; {generator.name} expects {list(expected)} "
             f"in space {boundary.space}: train it on this model's codes"
         )
-    return find_score(boundary.target or boundary.name, predictor.names, f"predictor {predictor.name}")
+    if boundary.target is None:
+        return None
+    return find_score(boundary.target, predictor.names, f"predictor {predictor.name}")
+
+
+def telling_sample(before: NDArray[np.floating], after: NDArray[np.floating]) -> int:
+    """Return a sample that shows what a direction does: of those that score low, three quarters rise less.
+
+    Scores [N] before and after the move; half of the samples score low: of a yes/no score, those without it.
+    """
+    low = np.flatnonzero(before <= np.median(before))
+    ranked = low[np.argsort((after - before)[low], kind="stable")]
+    return int(ranked[len(ranked) * 3 // 4])
 
 
 def make_strips(
     generator: Generator,
     base: dict[str, Tensor],
-    boundaries: Sequence[Boundary],
+    directions: Sequence[Direction],
     steps: Sequence[Tensor],
     samples: Sequence[int],
     layers: Sequence[int],
-) -> np.ndarray:
-    """Return uint8 [B, 2 + L, H, W, C]: a sample unmoved, moved as a whole, and moved at each layer."""
+) -> NDArray[np.uint8]:
+    """Return uint8 [B, 3 + L, H, W, C]: a sample unmoved, moved at the chosen layers, at all, and at each.
+
+    Without layers there is no picture of chosen ones; a code of z moves as a whole, wherever layers would move.
+    """
     strips = []
-    for boundary, step, sample in zip(boundaries, steps, samples, strict=False):
-        space = generator.entry if layered(boundary.space) else boundary.space
-        code = base[space][sample]
-        codes = torch.stack([code, code + step, *[code] * len(layers)])
-        if layered(boundary.space):
-            for layer in layers:
-                codes[2 + layer, layer] += step[layer]
-        strips.append(generator.synthesize(codes, space).cpu().numpy())
-    empty = np.zeros((0, 2 + len(layers), *generator.image_size, generator.image_channels), dtype=np.uint8)
-    return np.stack(strips) if strips else empty
+    for direction, step, sample in zip(directions, steps, samples, strict=False):
+        space = generator.entry if layered(direction.space) else direction.space
+        code = base[space][sample : sample + 1]
+        whole = tuple(range(len(step))) if step.ndim == 2 else ()
+        columns = [whole] if not layers else [direction.chosen or whole, whole, *((layer,) for layer in layers)]
+        rows = slice(sample, sample + 1)
+        moved = [Step(step, column if whole else ()).apply(code, rows) for column in columns]
+        strips.append(generator.synthesize(torch.cat([code, *moved]), space).cpu().numpy())
+    return np.stack(strips) if strips else np.zeros((0, 0, 0, 0, 3), dtype=np.uint8)
 
 
-def median_row(values: np.ndarray) -> int:
-    """Return the row of the (upper) median value."""
-    return int(np.argsort(values, kind="stable")[len(values) // 2])
-
-
-def describe(generator: Generator, predictor: Predictor, boundaries: Sequence[Boundary]) -> dict[str, Any]:
+def describe(generator: Generator, predictor: Predictor) -> dict[str, Any]:
     """Return what the numbers were made with."""
-    files = []
-    for boundary in boundaries:
-        path = boundary.info.get("path")
-        sha256 = digest(Path(path)) if path and Path(path).is_file() else ""
-        files.append({"path": path or "", "sha256": sha256})
     return {
         "model": generator.name,
         "model_sha256": generator.sha256,
@@ -344,6 +424,5 @@ def describe(generator: Generator, predictor: Predictor, boundaries: Sequence[Bo
         "truncation_layers": generator.truncation_layers,
         "predictor": predictor.name,
         "predictor_sha256": predictor.sha256,
-        "boundaries": files,
         "versions": versions(),
     }

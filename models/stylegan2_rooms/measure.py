@@ -127,7 +127,7 @@ def print_separation(folder: Path) -> None:
 
 
 def print_tables(folder: Path) -> None:
-    """Print what rescore.py measured: Δ per boundary and layer, swap share per score and layer, levels."""
+    """Print what rescore.py measured: Δ per boundary and layer, total effect per score and layer, levels."""
     record = json.loads((folder / "rescore.json").read_text())
     delta, swap = np.load(folder / "rescore_delta.npy"), np.load(folder / "rescore_swap.npy")
     control = np.load(folder / "rescore_control_delta.npy")[:, 0], np.load(folder / "rescore_control_high.npy")[0]
@@ -151,7 +151,7 @@ def print_tables(folder: Path) -> None:
         _, name, own, mean, high = min(accepted)
         print(
             f"\n{len(accepted)} boundaries have verified layers. The weakest of them against chance is {name}: Δ "
-            f"{own:.2f}; random directions reach {mean:.2f} on average and {high:.2f} at most."
+            f"{own:.2f}; random directions reach {mean:.2f} on average, and {high:.2f} with chance 1e-4."
         )
     print(f"\n| score | level {head}\n|---|---|{'---:|' * len(layers)}")
     for name, row in order.items():

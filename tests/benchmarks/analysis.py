@@ -229,7 +229,8 @@ def rescoring(num: int = 256, count: int = 10, turns: int = 2) -> None:
     psi, last = generator.psi().numpy(), generator.num_layers
 
     def shared(z: np.ndarray) -> np.ndarray:
-        return np.stack(rescore(generator, predictor, boundaries, codes=z).scores)
+        result = rescore(generator, predictor, boundaries, codes=z)
+        return np.stack([direction.scores for direction in result.directions])
 
     def scratch(z: np.ndarray) -> np.ndarray:
         wp = generator.to_wp(z, "z")

@@ -151,7 +151,8 @@ def test_rescoring_page(tmp_path: Path) -> None:
 
 def test_pictures_of_rescoring_come_in_the_order_of_the_levels(tmp_path: Path) -> None:
     rescoring = make_rescoring()
-    rescoring.boundary_levels = rescoring.boundary_levels[::-1]
+    for direction, level in zip(rescoring.directions, reversed(LEVELS), strict=True):
+        direction.level = level
     write_rescoring_page(tmp_path / "page.html", rescoring)
     section = (tmp_path / "page.html").read_text().split('id="pictures"')[1].split("</section>")[0]
     assert re.findall("level-([a-z]+)", section) == list(LEVELS)

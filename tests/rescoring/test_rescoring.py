@@ -24,11 +24,16 @@ from higan.generators import build_network
 from higan.generators.generator import Generator
 from higan.predictors import Predictor
 from higan.rescoring.files import log_lines, write_layers, write_rescoring
-from higan.rescoring.rescore import (
-    Rescoring,
+from higan.rescoring.rescore import rescore, telling_sample
+from higan.rescoring.result import COLUMNS, Rescoring, plain_name, table_names
+from higan.rescoring.statistics import (
+    chance_limit,
+    choose_layers,
+    chosen_limit,
+    chosen_masks,
     control_limit,
-    rescore,
-    verified_layers,
+    find_hierarchy,
+    judge,
 )
 
 OPTIONS: dict[str, Any] = {"num": 40, "control": 4, "layer_swap": True, "seed": 5}
@@ -57,11 +62,13 @@ def test_the_reference_s_scores(tmp_path: Path) -> None:
         assert scores.dtype == np.float32
         assert scores == pytest.approx(arrays[f"scores_{name}_{space}"], abs=2e-5)
         expected = case["results"][f"{name}_{space}"]
-        own = result.delta.value[index, :, result.targets[index]]
+        own = result.own("delta")[index]
         assert own[0] == pytest.approx(expected["all_layer_mean_delta"], abs=2e-5)
         if space != "z":
             assert own[1:] == pytest.approx(expected["per_layer_mean_delta"], abs=2e-5)
-    assert [line for line in log_lines(result) if line != "Most relevant semantics:"] == case["log_lines"]
+    lines = [line.partition(" (")[0] for line in log_lines(result)]
+    assert [line for line in lines if line in case["log_lines"]] == case["log_lines"]
+    assert lines.index("Most relevant semantics:") == len(case["log_lines"]) - len(case["boundary_order"])
 
 
 @pytest.fixture(scope="module")
@@ -78,98 +85,197 @@ def test_scores_are_those_of_a_full_synthesis(result: Rescoring) -> None:
         for column, layers in enumerate(["0-3", *"0123"]):
             moved = manipulate(wp, boundary, [2.0], layers, strength)[:, 0]
             scores = torch.cat([measure(generator.synthesize(part))["attribute"].float() for part in moved.split(16)])
-            own = result.scores[index][:, 1 + column]
+            own = result.directions[index].scores[:, 1 + column]
             assert (own == scores[:, result.targets[index]].numpy()).all(), "the very same numbers"
             base = torch.cat([measure(generator.synthesize(part))["attribute"].float() for part in wp.split(16)])
             rise = (scores - base).numpy()
-            assert result.delta.value[index, column] == pytest.approx(np.maximum(rise, 0).mean(axis=0), abs=1e-7)
-            assert result.signed.value[index, column] == pytest.approx(rise.mean(axis=0), abs=1e-7)
-            assert result.risen[index, column] == pytest.approx((rise > 0).mean(axis=0))
+            assert result.table["delta"][index, column] == pytest.approx(np.maximum(rise, 0).mean(axis=0), abs=1e-7)
+            assert result.table["signed"][index, column] == pytest.approx(rise.mean(axis=0), abs=1e-7)
+            assert result.table["risen"][index, column] == pytest.approx((rise > 0).mean(axis=0))
             change = (generator.synthesize(moved).int() - generator.synthesize(wp).int()).abs().float().mean()
-            assert result.image_change[index, column] == pytest.approx(float(change), rel=1e-3)
+            assert result.table["image_change"][index, column] == pytest.approx(float(change), rel=1e-3)
+
+
+def test_the_chosen_layers_are_moved_exactly(result: Rescoring) -> None:
+    generator = make_generator()
+    wp = generator.to_wp(generator.sample(40, 5), "z")
+    before = measure(generator.synthesize(wp))["attribute"].float()
+    for index, boundary in enumerate([make_boundary("warmth", (1, 64)), make_boundary("red", (1, 4, 64), "wp")]):
+        direction = result.directions[index]
+        assert direction.chosen == choose_layers(result.own("signed")[index, 1:])
+        strength = generator.psi().numpy() if boundary.space == "w" else None
+        for distance, table in ((2.0, "chosen_signed"), (1.0, "half_signed")):
+            moved = manipulate(wp, boundary, [distance], direction.chosen, strength)[:, 0]
+            rise = (measure(generator.synthesize(moved))["attribute"].float() - before).numpy()
+            assert result.table[table][index] == pytest.approx(rise.mean(axis=0), abs=1e-5)
+        moved = manipulate(wp, boundary, [2.0], direction.chosen, strength)[:, 0]
+        change = (generator.synthesize(moved).int() - generator.synthesize(wp).int()).abs().float().mean()
+        assert result.table["chosen_image_change"][index] == pytest.approx(float(change), rel=1e-3)
+
+
+def test_every_column_of_the_table(result: Rescoring) -> None:
+    sizes = {"b": 2, "c": 5, "k": 3, "l": 4, "r": 4}
+    assert {plain_name(name) for name in result.table} == set(COLUMNS)
+    for name in table_names(result.table):
+        values = result.table[name]
+        assert values.shape == tuple(sizes[axis] for axis in COLUMNS[plain_name(name)].axes), name
+        assert values.dtype == np.float32
+    for name, column in COLUMNS.items():
+        assert (f"{name}_low" in result.table) == (f"{name}_high" in result.table) == column.interval
+        if column.interval:
+            low, value, high = (result.table[f"{name}{part}"] for part in ("_low", "", "_high"))
+            assert ((low <= value) & (value <= high)).all() or name == "swap", name
 
 
 def test_shapes_and_intervals(result: Rescoring) -> None:
-    assert (result.names, result.spaces) == (("warmth", "red"), ("w", "wp"))
-    assert result.boundary_levels == ("color", "")
+    names = [(direction.name, direction.space, direction.level) for direction in result.directions]
+    assert names == [("warmth", "w", "color"), ("red", "wp", "")]
     assert result.layers == (0, 1, 2, 3)
-    assert result.delta.value.shape == result.risen.shape == (2, 5, 3)
-    assert result.control_delta.shape == (4, 5, 3)
-    assert result.strips.shape == (2, 6, 8, 8, 3)
-    for part in (result.delta, result.signed):
-        assert (part.low <= part.value).all()
-        assert (part.value <= part.high).all()
-    spread = result.scores[0][:, 1] - result.scores[0][:, 0]
-    width = (result.signed.high - result.signed.low)[0, 0, COLOURS.index("warmth")]
+    assert result.strips.shape == (2, 7, 8, 8, 3)
+    scores = result.directions[0].scores
+    spread = scores[:, 1] - scores[:, 0]
+    width = (result.own("signed_high") - result.own("signed_low"))[0, 0]
     assert width == pytest.approx(2 * 1.96 * spread.std() / np.sqrt(40), rel=0.15)
-    assert result.hierarchy is not None
-    delta = result.delta.value[0, 1:, COLOURS.index("warmth")]
-    assert result.hierarchy.center.value[0] == pytest.approx(delta @ np.arange(4) / delta.sum(), abs=1e-4)
-    assert result.hierarchy.levels == ("color",)
+    hierarchy = result.hierarchies["hierarchy"]
+    delta = result.own("delta")[0, 1:]
+    assert hierarchy.center.value[0] == pytest.approx(delta @ np.arange(4) / delta.sum(), abs=1e-4)
+    assert hierarchy.levels == ("color",)
 
 
-def test_a_strip_shows_the_sample_of_median_rise(result: Rescoring) -> None:
+def test_a_strip_shows_a_sample_that_starts_low_and_rises(result: Rescoring) -> None:
     generator = make_generator()
     sample = int(result.strip_samples[0])
-    rise = result.scores[0][:, 1] - result.scores[0][:, 0]
-    assert np.sum(rise < rise[sample]) == 20
+    before = result.directions[0].scores[:, 0]
+    assert before[sample] <= np.median(before)
     wp = generator.to_wp(generator.sample(40, 5)[sample : sample + 1], "z")
     boundary = make_boundary("warmth", (1, 64))
     assert (result.strips[0, 0] == generator.synthesize(wp)[0].numpy()).all()
-    moved = manipulate(wp, boundary, [2.0], "2", generator.psi().numpy())[:, 0]
-    assert np.abs(result.strips[0, 4].astype(int) - generator.synthesize(moved)[0].numpy()).max() <= 1
+    for picture, layers in ((1, result.directions[0].chosen), (2, range(4)), (5, [2])):
+        moved = manipulate(wp, boundary, [2.0], list(layers), generator.psi().numpy())[:, 0]
+        assert np.abs(result.strips[0, picture].astype(int) - generator.synthesize(moved)[0].numpy()).max() <= 1
+
+
+def test_the_telling_sample() -> None:
+    before = np.arange(8.0)
+    rise = np.array([1, 4, 2, 3, 9, 9, 9, 9])
+    assert telling_sample(before, before + rise) == 1
+    assert telling_sample(np.zeros(1), np.ones(1)) == 0
 
 
 def test_the_batch_size_does_not_matter(result: Rescoring) -> None:
     boundaries = [make_boundary("warmth", (1, 64)), make_boundary("red", (1, 4, 64), "wp")]
     other = rescore(make_generator(), make_predictor(), boundaries, batch_size=7, **OPTIONS)
-    assert other.delta.value == pytest.approx(result.delta.value, abs=2e-5)
-    assert result.swap is not None
-    assert other.swap is not None
-    assert other.swap.value == pytest.approx(result.swap.value, rel=1e-2, abs=1e-4)
-    assert other.control_delta == pytest.approx(result.control_delta, abs=2e-5)
+    for name in ("delta", "chosen_signed", "control_delta"):
+        assert other.table[name] == pytest.approx(result.table[name], abs=2e-5)
+    assert other.table["swap"] == pytest.approx(result.table["swap"], rel=1e-2, abs=1e-4)
 
 
-def test_layer_swap_shares() -> None:
-    """A score that is a sum of independent parts, one per layer: each share is the part's share of the variance."""
+class Planted(Generator):
+    """A generator with eight layers whose picture is one grey level, a function of one number per layer."""
 
-    class Parts(Generator):
-        def to_wp(self, codes: Any, space: str, label: Any = None) -> Tensor:
-            rows = torch.arange(len(codes) * 4)
-            return torch.stack([self.sample(1, 9, int(row))[0, :1].expand(64) for row in rows]).view(-1, 4, 64)
+    function: Any = None
 
-        def initial(self, codes: Tensor) -> Any:
-            return (torch.zeros(len(codes), 4),)
+    def to_wp(self, codes: Any, space: str, label: Any = None) -> Tensor:
+        """One w for all layers, as without style mixing: its first number is normal."""
+        return codes if space == "wp" else codes[:, None, :1].expand(-1, 8, 64).contiguous()
 
-        def advance(self, state: Any, wp: Tensor, start: int, stop: int) -> Any:
-            values = state[0].clone()
-            values[:, start:stop] = wp[:, start:stop, 0]
-            return (values,)
+    def advance(self, state: Any, wp: Tensor, start: int, stop: int) -> Any:
+        """Take the number of each layer."""
+        values = state[0].clone()
+        values[:, start:stop] = wp[:, start:stop, 0]
+        return (values,)
 
-        def image(self, state: Any) -> Tensor:
-            levels = (state[0] * torch.tensor([4.0, 2.0, 1.0, 0.0])).sum(dim=1) * 5 + 128
-            return levels.round().clamp(0, 255).byte()[:, None, None, None].expand(-1, 1, 1, 3).contiguous()
+    def initial(self, codes: Tensor) -> Any:
+        """No number yet."""
+        return (torch.zeros(len(codes), 8),)
 
-    generator = Parts(make_generator().network, "parts")
-    result = rescore(generator, make_predictor(), [], 1500, layer_swap=True, batch_size=500)
-    assert result.swap is not None
-    share = result.swap.value[COLOURS.index("brightness")]
-    assert share == pytest.approx(np.array([16, 4, 1, 0]) / 21, abs=0.06)
-    assert (result.swap.low[0] <= np.array([16, 4, 1, 0]) / 21 + 0.02).all()
-    assert (result.swap.high[0] >= np.array([16, 4, 1, 0]) / 21 - 0.02).all()
-    assert result.swap_hierarchy is not None
-    assert result.swap_hierarchy.center.value[0] == pytest.approx(6 / 21, abs=0.1)
-    assert np.isnan(result.swap.value[COLOURS.index("warmth")]).all(), "a score that never varies has no shares"
+    def image(self, state: Any, finite: Any = None) -> Tensor:
+        """Grey, 25 levels per unit of the function."""
+        levels = (128 + 25 * self.function(state[0])).round().clamp(0, 255).byte()
+        return levels[:, None, None, None].expand(-1, 1, 1, 3).contiguous()
 
 
-def test_verified_layers() -> None:
-    limit = np.full(6, 0.1)
-    assert verified_layers(np.array([0, 0.2, 0.5, 1, 0.6, 0.4]), limit) == (2, 3, 4)
-    assert verified_layers(np.array([1, 0.2, 0.6, 0.9, 0.6, 0.4]), limit) == (0, 1, 2, 3, 4)
-    assert verified_layers(np.array([0.05, 0.09, 0.1, 0, 0, 0]), limit) == ()
-    assert verified_layers(np.array([0.3, 0.29, 0.1, 0, 0, 0]), np.array([0.1, 0.5, 0, 0, 0, 0])) == (0,)
-    assert verified_layers(np.ones(6), np.full(6, np.nan)) == ()
-    assert verified_layers(np.zeros(0), np.zeros(0)) == ()
+def plant(function: Any) -> Planted:
+    """A planted generator whose layers are eight."""
+    generator = Planted(make_generator().network, "planted")
+    generator.num_layers, generator.function = 8, function
+    return generator
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: x.sum(dim=1) / np.sqrt(8), [1 / 8] * 8),
+        (lambda x: x[:, 2], [0, 0, 1, 0, 0, 0, 0, 0]),
+        (lambda x: (2 * x[:, 0] + x[:, 5]) / np.sqrt(5), [4 / 5, 0, 0, 0, 0, 1 / 5, 0, 0]),
+        (lambda x: x[:, 1] * x[:, 6], [0, 1, 0, 0, 0, 0, 1, 0]),  # each is needed for all of it
+    ],
+    ids=["even sum", "one layer", "two layers", "product"],
+)
+def test_layer_swap_gives_total_effects(function: Any, expected: list[float]) -> None:
+    """Scores planted on layers: Jansen's estimator gives each layer's total effect, which all sharing one w hides."""
+    result = rescore(plant(function), make_predictor(), [], 3000, layer_swap=True, batch_size=1000)
+    effect = [result.table[f"swap{part}"][COLOURS.index("brightness")] for part in ("_low", "", "_high")]
+    assert effect[1] == pytest.approx(np.array(expected), abs=0.06)
+    assert (effect[0] <= np.array(expected) + 0.03).all()
+    assert (effect[2] >= np.array(expected) - 0.03).all()
+    assert np.isnan(result.table["swap"][COLOURS.index("warmth")]).all(), "a score that never varies has no effects"
+    center = result.hierarchies["swap_hierarchy"].center.value[0]
+    assert center == pytest.approx(np.average(range(8), weights=expected), abs=0.25)
+
+
+def test_chosen_layers() -> None:
+    """The fewest that reach 80 % of the summed positive effects, not necessarily side by side."""
+    assert choose_layers(np.array([0, 0.2, 0.5, 1, 0.6, 0.4])) == (2, 3, 4, 5)
+    assert choose_layers(np.array([0, 1, 0.1, 0, 0, 1])) == (1, 5)
+    assert choose_layers(np.array([0.8, 0.2, -3])) == (0,)
+    assert choose_layers(np.array([0.79, 0.2, 0.01])) == (0, 1)
+    assert choose_layers(np.array([-1, 0, -0.5])) == ()
+    assert choose_layers(np.array([np.nan, np.nan])) == ()
+    assert choose_layers(np.zeros(0)) == ()
+    assert choose_layers(np.ones(5)) == (0, 1, 2, 3)
+
+
+def test_what_an_interval_says() -> None:
+    assert judge(1.1, 1.3, 1.0, 5) == "verified"
+    assert judge(0.9, 1.3, 1.0, 5) == "could not tell", "the interval holds the limit"
+    assert judge(0.1, 0.3, 1.0, 5) == "none"
+    assert judge(0.1, 0.3, 6.0, 5) == "could not tell", "nothing could pass"
+    assert judge(1.1, 1.3, float("nan"), 5) == ""
+
+
+def test_the_limit_of_chosen_layers() -> None:
+    """Random directions that choose their layers by their own effects pass with the chance that is said."""
+    random = np.random.default_rng(1)
+    mixing = random.standard_normal((6, 6)) * [3, 1, 1, 0.5, 0.2, 0.1]
+    passed, fixed = [], []
+    for trial in range(40):
+        controls = random.standard_normal((20, 6)) @ mixing
+        others = random.standard_normal((500, 6)) @ mixing
+        masks = chosen_masks(others)
+        sums = (others * masks).sum(axis=1)
+        passed.append(sums > chosen_limit(controls, 0.01, trial))
+        fixed.append(sums > chance_limit(controls @ masks.T, 0.01))
+    assert np.mean(passed) == pytest.approx(0.01, abs=0.006)
+    assert np.mean(fixed) > 1.5 * np.mean(passed), "a limit for layers named beforehand would be passed too often"
+    assert np.isnan(chosen_limit(np.zeros((0, 6))))
+    assert chosen_limit(np.zeros((4, 6))) == 0
+
+
+def test_levels_answer_for_other_boundaries_too() -> None:
+    """Samples without any noise: the interval of a step is that of drawing the boundaries anew."""
+    random = np.random.default_rng(0)
+    centers = np.concatenate([random.normal(1, 1, 6).clip(0, 9), random.normal(1.5, 1, 6).clip(0, 9), [8, 9]])
+    amounts = np.stack([np.interp(range(10), [c - 1, c, c + 1], [0, 1, 0]) for c in centers])
+    levels = ["layout"] * 6 + ["object"] * 6 + ["color"] * 2
+    found = find_hierarchy(np.broadcast_to(amounts, (1001, *amounts.shape)), levels)
+    assert (found.levels, found.counts) == (("layout", "object", "color"), (6, 6, 2))
+    assert found.center.low == pytest.approx(found.center.high)
+    width = found.level_step.high[0] - found.level_step.low[0]
+    parts = [found.center.value[:6].std(), found.center.value[6:12].std()]
+    assert width == pytest.approx(2 * 1.96 * np.hypot(*parts) / np.sqrt(6), rel=0.1)
+    assert found.verdict(0) == "not told apart"
+    assert found.verdict(1) == "", "two boundaries are too few to speak for a level"
 
 
 def test_the_control_s_limit() -> None:
@@ -187,25 +293,123 @@ def test_random_directions_are_never_verified_and_a_real_one_is(tmp_path: Path) 
     scores = measure(generator.synthesize(wp))["attribute"].numpy()
     codes = generator.map(z).numpy()
     real = [train_boundary(codes, scores[:, index], name) for index, name in enumerate(COLOURS[:2])]
-    random = [make_boundary(COLOURS[seed % 3], (1, 64), seed=seed) for seed in range(20)]
+    random = [make_boundary(COLOURS[seed % 3], (1, 64), seed=seed) for seed in range(8)]
     for index, boundary in enumerate([*real, *random]):
         boundary.info["path"] = str(write_boundary(boundary, tmp_path / str(index)))
-    result = rescore(generator, predictor, [*real, *random], 100, control=20, seed=2, batch_size=100)
-    assert all(result.verified[:2]), result.verified
-    assert result.verified[2:] == ((),) * 20
-    written = write_layers(result, [*real, *random])
-    assert written == [tmp_path / str(index) / f"{name}_boundary.json" for index, name in enumerate(COLOURS[:2])]
+    result = rescore(generator, predictor, [*real, *random], 60, control=20, seed=2, batch_size=60)
+    marks = [direction.mark for direction in result.directions]
+    assert marks[:2] == ["verified"] * 2
+    assert "verified" not in marks[2:]
+    assert [answer.name for answer in result.answers()][:2] == COLOURS[:2] or COLOURS[1::-1]
+    lines = write_layers(result, [*real, *random])
+    assert len(lines) == 10
     for index, name in enumerate(COLOURS[:2]):
         boundary = read_boundary(tmp_path / str(index) / f"{name}_boundary.npy")
-        assert boundary.layers == result.verified[index]
+        assert boundary.layers == result.directions[index].chosen
         assert boundary.info["layers_from"] == "rescoring"
         assert boundary.info["validation_accuracy"] == real[index].info["validation_accuracy"]
-    strengths = [result.delta.value[index, 0, target] for index, target in enumerate(result.targets)]
-    assert min(strengths[:2]) > 2 * result.control_delta[:, 0].mean()
+        stored = boundary.info["rescoring"]
+        assert (stored["verdict"], stored["num"], stored["controls"]) == ("verified", 60, 20)
+        spread = result.spread[index]
+        assert stored["effect"][0] == pytest.approx(result.own("chosen_signed")[index] / spread, rel=1e-4)
+        assert stored["limit"] == pytest.approx(result.own("chosen_limit")[index] / spread, rel=1e-4)
+    candidate = read_boundary(next((tmp_path / "2").glob("*.npy")))
+    assert candidate.layers is None
+    assert candidate.info["rescoring"]["verdict"] == marks[2]
+    assert candidate.info["rescoring"]["layers"] == list(result.directions[2].chosen)
+    strengths = result.own("delta")[:2, 0]
+    assert min(strengths) > 2 * result.table["control_delta"][:, 0].mean()
 
-    none = replace(result, verified=((),) * 22)
-    write_layers(none, [read_boundary(path.with_suffix(".npy")) for path in written])
-    assert read_boundary(tmp_path / "0" / "brightness_boundary.npy").layers is None
+
+@pytest.mark.parametrize(
+    ("num", "controls", "mark", "stays"),
+    [
+        (100, 20, "none", False),
+        (100, 20, "could not tell", True),
+        (50, 20, "none", True),
+        (50, 20, "verified", True),
+        (200, 10, "none", True),
+        (200, 40, "verified", False),
+    ],
+)
+def test_a_smaller_run_never_erases_a_larger_one_s_answer(
+    num: int, controls: int, mark: str, stays: bool, tmp_path: Path, result: Rescoring
+) -> None:
+    boundary = make_boundary("warmth", (1, 64))
+    boundary.info["path"] = str(write_boundary(boundary, tmp_path))
+    first = replace(result.directions[0], mark="verified", chosen=(1, 3), tested=2.0)
+    write_layers(replace(result, directions=(first,), num=100, controls=20), [boundary])
+    assert read_boundary(tmp_path / "warmth_boundary.npy").layers == (1, 3)
+    second = replace(first, mark=mark, chosen=(2,))
+    lines = write_layers(
+        replace(result, directions=(second,), num=num, controls=controls),
+        [read_boundary(tmp_path / "warmth_boundary.npy")],
+    )
+    found = read_boundary(tmp_path / "warmth_boundary.npy")
+    assert found.layers == ((1, 3) if stays else (2,) if mark == "verified" else None)
+    assert found.info["rescoring"]["verdict"] == ("verified" if stays else mark)
+    assert ("stays (verified)" in lines[0]) == stays
+    other = replace(result, directions=(second,), num=1, provenance=result.provenance | {"model_sha256": "other"})
+    write_layers(other, [found])
+    assert read_boundary(tmp_path / "warmth_boundary.npy").info["rescoring"]["num"] == 1, "another model's answer"
+
+
+def test_layers_stored_by_the_first_version_stay_readable(tmp_path: Path, result: Rescoring) -> None:
+    """Version 0.1.0 stored no verdict and no number of random directions."""
+    boundary = make_boundary("warmth", (1, 64))
+    boundary.layers = (1, 2)
+    kept = {name: result.provenance[name] for name in ("predictor", "model_sha256")}
+    boundary.info |= {"layers_from": "rescoring", "rescoring": {"num": 2000, "distance": 2.0, "delta": [1.0]} | kept}
+    path = write_boundary(boundary, tmp_path)
+    (line,) = write_layers(replace(result, directions=result.directions[:1]), [read_boundary(path)])
+    assert "the answer of 2000 samples stays (verified)" in line
+    assert read_boundary(path).layers == (1, 2)
+
+
+def test_directions_without_a_score_are_named_by_what_they_move() -> None:
+    generator, predictor = make_generator(), make_predictor()
+    z = generator.sample(2000, 1)
+    scores = measure(generator.synthesize(generator.to_wp(z, "z")))["attribute"].numpy()
+    found = train_boundary(generator.map(z).numpy(), scores[:, 0], "brightness")
+    directions = [Boundary("pc_0", -found.direction, "w", target=None), make_boundary("random", (1, 64))]
+    directions[1].target = None
+    result = rescore(generator, predictor, directions, 60, control=20, seed=2)
+    assert [direction.named for direction in result.directions] == [False, False]
+    first, second = result.directions
+    assert (first.sign, first.mark) == (-1, "verified")
+    assert first.chosen == choose_layers(-result.table["signed"][0, 1:, first.target])
+    answers = {answer.name: answer.sentence() for answer in result.answers()}
+    assert f"{COLOURS[first.target]} −" in answers["pc_0"]
+    assert second.mark != "verified"
+    assert "nothing that the predictor sees: image change" in answers["random"]
+    assert next(iter(answers)) == "pc_0"
+
+
+def test_a_score_that_saturates_is_tested_at_half_the_distance() -> None:
+    """A direction that drives a score to its end at once: moved by 5 it does not pass the limit, by half it does."""
+    generator = plant(lambda x: 1.2 * torch.tanh(x[:, 0]))
+    direction = np.zeros((1, 64), np.float32)
+    direction[0, 0] = 1
+    result = rescore(generator, make_predictor(), [Boundary("brightness", direction)], 200, distance=5, control=60)
+    limit = result.own("chosen_limit")[0]
+    assert result.own("chosen_signed")[0] < limit
+    assert result.own("half_signed_low")[0] > limit / 2
+    assert (result.directions[0].mark, result.directions[0].tested) == ("verified", 2.5)
+    assert "moved by 2.5" in result.answers()[0].sentence()
+
+
+def test_a_name_in_two_groups() -> None:
+    def score(images: Tensor) -> dict[str, Tensor]:
+        means = images.float().mean(dim=(1, 2)) / 255
+        return {"attribute": means[:, :2], "category": means[:, 1:]}
+
+    names = {"attribute": ["red", "green"], "category": ["green", "blue"]}
+    predictor = Predictor("two", names, score, torch.device("cpu"))
+    boundary = make_boundary("green", (1, 64))
+    with pytest.raises(HiganError, match="attribute/green, category/green"):
+        rescore(make_generator(), predictor, [boundary], 4)
+    boundary.target = "category/green"
+    assert rescore(make_generator(), predictor, [boundary], 4).targets == [2]
 
 
 def test_a_model_with_one_latent_space() -> None:
@@ -213,10 +417,11 @@ def test_a_model_with_one_latent_space() -> None:
     generator = Generator(build_network(case_checkpoint(description)), "pggan")
     boundary = make_boundary("red", (1, generator.z_dim), "z")
     result = rescore(generator, make_predictor(), [boundary], 10, control=2)
-    assert result.scores[0].shape == (10, 2)
-    assert result.layers == ()
-    assert result.hierarchy is None
-    assert (result.control_delta >= 0).all()
+    assert result.directions[0].scores.shape == (10, 2)
+    assert (result.layers, result.hierarchies) == ((), {})
+    assert (result.table["control_delta"] >= 0).all()
+    assert (result.own("chosen_signed") == result.own("signed")[:, 0]).all()
+    assert "red" in repr(result._repr_html_())
     with pytest.raises(HiganError, match="no layers to swap"):
         rescore(generator, make_predictor(), [boundary], 10, layer_swap=True)
     with pytest.raises(HiganError, match="is of space w"):
@@ -227,7 +432,9 @@ def test_z_codes_are_scaled_to_the_sphere() -> None:
     generator, boundary = make_generator(), make_boundary("red", (1, 64))
     z = generator.sample(3, 5)
     scores = [
-        rescore(generator, make_predictor(), [boundary], codes=factor * z, space="z", layerwise=False).scores[0]
+        rescore(generator, make_predictor(), [boundary], codes=factor * z, space="z", layerwise=False)
+        .directions[0]
+        .scores
         for factor in (1, 3)
     ]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
@@ -236,13 +443,16 @@ def test_z_codes_are_scaled_to_the_sphere() -> None:
 def test_spaces_side_by_side(tmp_path: Path) -> None:
     boundaries = [make_boundary("red", (1, 32), "z"), make_boundary("red", (1, 64))]
     result = rescore(make_generator(), make_predictor(), boundaries, 8)
-    assert np.isnan(result.delta.value[0, 1:]).all()
-    assert np.isfinite(result.delta.value[1]).all()
-    assert (result.scores[0].shape, result.scores[1].shape) == ((8, 2), (8, 6))
+    assert np.isnan(result.table["delta"][0, 1:]).all()
+    assert np.isfinite(result.table["delta"][1]).all()
+    assert [direction.scores.shape for direction in result.directions] == [(8, 2), (8, 6)]
     write_rescoring(result, tmp_path)
     with (tmp_path / "rescore.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["layer"] for row in rows if row["output"] == "red"] == ["all", "all", "0", "1", "2", "3"]
+    layers = [row["layer"] for row in rows if row["output"] == "red"]
+    assert layers == ["all", "chosen", "all", "0", "1", "2", "3", "chosen"]
+    expected = result.table["chosen_signed"][1, COLOURS.index("red")]
+    assert float([row for row in rows if row["output"] == "red"][-1]["signed"]) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +493,7 @@ def test_script(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
                "--logfile_name", "l.txt") == 0  # fmt: skip
     said = capsys.readouterr().out
     assert said.index("Boundary `red` from W space.") < said.index("Most relevant semantics:")
-    assert "red: layers " in (out / "l.txt").read_text()
+    assert "red: could not tell; layer" in (out / "l.txt").read_text(), "3 random directions tell nothing"
     assert np.load(out / "red_w_scores.npy").shape == (12, 6)
     assert np.load(out / "rescore_delta.npy").shape == (2, 5, 3)
     assert (out / "rescore.html").stat().st_size > 1000
@@ -291,6 +501,8 @@ def test_script(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert description["columns"] == ["all", 0, 1, 2, 3]
     assert (description["distance"], description["seed"], description["num"]) == (1.5, 4, 12)
     assert description["boundaries"][0]["sha256"]
+    assert description["boundaries"][0]["verdict"] == "could not tell"
+    assert set(description["tables"]) == set(COLUMNS)
 
     command = "rescore", place / "tiny.pth", place / "list.txt", *PREDICTOR
     assert run(*command, "-o", place / "plain", "-N", 5) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from higan.predictors.predictor import LEVELS
-from higan.rescoring.rescore import Rescoring
+from higan.rescoring.result import COLUMNS, Direction, Output, Rescoring
 from higan.rescoring.statistics import Estimate, Hierarchy
 
 
@@ -26,52 +26,58 @@ def make_rescoring(
 ) -> Rescoring:
     """Return made-up measurements of four boundaries, one per level; `name` is the first's."""
     random = np.random.default_rng(0)
-    names, count, columns = (name, "boundary1", "boundary2", "boundary3"), 4, 1 + layers
-    levels = tuple(LEVELS[output % 4] for output in range(outputs))
-
-    def estimate(values: np.ndarray) -> Estimate:
-        values = values.astype(np.float32)
-        return Estimate(values, values - 0.05, values + 0.05)
+    names, count = (name, "boundary1", "boundary2", "boundary3"), 4
+    sizes = {"b": count, "c": 1 + layers, "k": outputs, "r": control, "l": layers}
+    marks = ("verified", "could not tell", "verified", "none") if control else ("",) * count
+    chosen = ((0, 1), (3,), (2,), ()) if layers else ((),) * count
 
     def hierarchy(num: int) -> Hierarchy:
         step = Estimate(*(np.array(values, np.float32) for values in ((1, 0.1, -1), (0.5, -1, -2), (2, 1, -0.5))))
-        return Hierarchy(estimate(random.random(num) * layers), LEVELS, estimate(np.arange(4)), step)
+        center = random.random(num) * layers
+        return Hierarchy(
+            Estimate(center, center, center), LEVELS, (5, 5, 5, 2), Estimate(*(np.arange(4.0) for _ in range(3))), step
+        )
 
-    table = random.random((count, columns, outputs))
-    table[1, 0, 1] = np.nan
+    table = {}
+    for column, about in COLUMNS.items():
+        if not swap and column.startswith("swap"):
+            continue
+        values = random.random([sizes[axis] for axis in about.axes]).astype(np.float32)
+        values = values - 0.5 if "signed" in column else values
+        table[column] = values
+        if about.interval:
+            table |= {f"{column}_low": values - np.float32(0.05), f"{column}_high": values + np.float32(0.05)}
+    table["delta"][1, 0, 1] = np.nan
+    table["base_std"][:] = 1
+    for column in ("control_high", "signed_limit", "chosen_limit"):
+        table[column][:] = 0.2 if control else np.nan
+    hierarchies = {"hierarchy": hierarchy(count)} if layers else {}
     return Rescoring(
-        names=names,
-        spaces=("w",) * count,
-        targets=np.arange(count),
-        boundary_levels=LEVELS,
+        directions=tuple(
+            Direction(
+                name,
+                "w",
+                index,
+                level=LEVELS[index],
+                chosen=chosen[index],
+                mark=marks[index],
+                tested=2.0,
+                path="" if index else f"{name}.npy",
+                sha256="5e",
+            )
+            for index, name in enumerate(names)
+        ),
+        outputs=tuple(
+            Output(f"score{output}" if output else name, "attribute", LEVELS[output % 4]) for output in range(outputs)
+        ),
         layers=tuple(range(layers)),
-        outputs=(name, *(f"score{output}" for output in range(1, outputs))),
-        output_groups=("attribute",) * outputs,
-        output_levels=levels,
         num=100,
         distance=2.0,
         seed=0,
-        delta=estimate(table),
-        signed=estimate(table - 0.5),
-        risen=table.astype(np.float32),
-        scores=[],
-        base_mean=np.zeros(outputs, np.float32),
-        base_std=np.ones(outputs, np.float32),
-        image_change=random.random((count, columns)).astype(np.float32),
-        verified=((0, 1), (), (2,), ()) if layers else ((),) * count,
-        control_delta=np.full((control, columns, outputs), 0.1, np.float32),
-        control_signed=np.zeros((control, columns, outputs), np.float32),
-        control_high=np.full((columns, outputs), 0.2 if control else np.nan, np.float32),
-        control_image_change=np.ones((control, columns), np.float32),
-        hierarchy=hierarchy(count) if layers else None,
-        swap=estimate(random.random((outputs, layers))) if swap else None,
-        swap_image_change=random.random(layers).astype(np.float32) if swap else None,
-        swap_hierarchy=hierarchy(outputs) if swap else None,
-        strips=make_rows(count, 1 + columns, 16),
+        controls=control,
+        table=table,
+        hierarchies=hierarchies | ({"swap_hierarchy": hierarchy(outputs)} if swap else {}),
+        strips=make_rows(count, 3 + layers if layers else 2, 16),
         strip_samples=np.arange(count),
-        provenance={
-            "model": "tiny",
-            "versions": {"torch": "2"},
-            "boundaries": [{"path": f"{name}.npy", "sha256": "5e"}, {"path": "", "sha256": ""}],
-        },
+        provenance={"model": "tiny", "versions": {"torch": "2"}},
     )

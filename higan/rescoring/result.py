@@ -1,0 +1,390 @@
+"""What re-scoring found: one table of columns, what it says of each direction, and who and what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from higan.generators.layer_sets import format_layers
+from higan.generators.network import layered
+from higan.rescoring.statistics import CONTROL_LEVEL, NONE, UNKNOWN, VERIFIED, Hierarchy
+
+LEAK = 0.1  # standard deviations, below which a change of another score is not spoken of
+MOST_LEAKS = 3  # that a sentence names
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measured quantity.
+
+    Attributes
+    ----------
+    axes
+        What its array runs over: b direction, c all layers and then each layer alone, k output, r random direction,
+        l layer.
+    about
+        What it is, in words.
+    interval
+        Whether `NAME_low` and `NAME_high`, the central 95 % of a bootstrap over samples, stand beside it.
+    """
+
+    axes: str
+    about: str
+    interval: bool = False
+
+
+AXES = {"b": "boundary", "c": "column", "k": "output", "r": "random direction", "l": "layer"}
+CHANCE = f"that a random direction passes with chance {CONTROL_LEVEL:g}, estimated from those measured"
+# Every table that is kept, written and shown. Rises are in the units of the scores.
+COLUMNS = {
+    "delta": Column("bck", "mean rise of the score, falls counted as zero: the paper's Δ", interval=True),
+    "signed": Column("bck", "effect: mean rise of the score with its sign", interval=True),
+    "risen": Column("bck", "share of the samples whose score rose"),
+    "control_high": Column("ck", f"the Δ {CHANCE}"),
+    "signed_limit": Column("ck", f"the effect {CHANCE}"),
+    "base_mean": Column("k", "mean of the score over the unmoved samples"),
+    "base_std": Column("k", "standard deviation of the score over the unmoved samples"),
+    "image_change": Column("bc", "mean absolute difference from the unmoved image, in grey levels (0 to 255)"),
+    "chosen_delta": Column("bk", "Δ at exactly the chosen layers", interval=True),
+    "chosen_signed": Column("bk", "effect at exactly the chosen layers", interval=True),
+    "chosen_risen": Column("bk", "share of the samples whose score rose at the chosen layers"),
+    "chosen_limit": Column("bk", f"the effect at the chosen layers {CHANCE}"),
+    "chosen_image_change": Column("b", "difference from the unmoved image at the chosen layers, in grey levels"),
+    "half_signed": Column("bk", "effect at the chosen layers, moved half as far", interval=True),
+    "control_delta": Column("rck", "Δ of the random directions"),
+    "control_signed": Column("rck", "effect of the random directions"),
+    "control_image_change": Column("rc", "difference from the unmoved image, of the random directions"),
+    "swap": Column("kl", "total effect of a layer on the score (Sobol index, Jansen's estimator)", interval=True),
+    "swap_image_change": Column("l", "difference of the image when a layer's code is another sample's"),
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """One score of the predictor: its name, group ("attribute", ...) and level ("layout", ..., or "")."""
+
+    name: str
+    group: str
+    level: str = ""
+
+
+@dataclass
+class Direction:
+    """One boundary that was re-scored.
+
+    Attributes
+    ----------
+    name, space
+        Its name and latent space ("z", "w", "wp").
+    target
+        The output that its effect is read from: the score that it stands for, else the one that it moves most.
+    sign
+        1; -1 for a direction that stands for no score and lowers that one.
+    named
+        Whether it stands for a score.
+    level
+        "layout", "object", "attribute", "color", or "" where unknown.
+    recipe
+        Which of several lists it is of, "" for a single one.
+    chosen
+        The fewest layers that reach 80 % of the summed positive effects (see `choose_layers`); () where no layer
+        raises the score, or layers were not measured.
+    mark
+        What the control says of exactly these layers: "verified", "none", "could not tell"; "" without a control.
+    tested
+        The distance at which it says so: the one asked for, or half of it where the score saturates.
+    scores
+        float32 [num, 1 + C]: its own score of every sample: base, all layers, then each layer; [num, 2] in z, [num, 1]
+        where it stands for no score.
+    path, sha256
+        Its file, "" if it has none.
+    """
+
+    name: str
+    space: str
+    target: int
+    sign: int = 1
+    named: bool = True
+    level: str = ""
+    recipe: str = ""
+    chosen: tuple[int, ...] = ()
+    mark: str = ""
+    tested: float = 0.0
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    path: str = ""
+    sha256: str = ""
+
+    @property
+    def verified(self) -> tuple[int, ...]:
+        """The chosen layers where the control verifies them, else ()."""
+        return self.chosen if self.mark == VERIFIED else ()
+
+
+@dataclass(frozen=True)
+class Leak:
+    """How another score moves along, in its standard deviations, with its interval and the limit of chance."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What re-scoring says of one direction, in standard deviations of the scores.
+
+    Attributes
+    ----------
+    index
+        Which direction.
+    score
+        The score that it is measured by.
+    layers, where
+        The chosen ones, as text ("3-5,7", "" for the code as a whole) and in words ("at layers 3–5 and 7").
+    value, low, high, limit
+        Effect at these layers with its interval, and what chance reaches.
+    smaller
+        What the verdict rests on where it was measured at a smaller distance, in words, else "".
+    leaks
+        The other scores, the one that moves most first.
+    """
+
+    index: int
+    name: str
+    named: bool
+    score: str
+    mark: str
+    layers: str
+    where: str
+    value: float
+    low: float
+    high: float
+    limit: float
+    smaller: str
+    leaks: tuple[Leak, ...]
+    image_change: float
+
+    @property
+    def leak(self) -> float:
+        """Mean absolute change of the other scores, 0 where there is none."""
+        return float(np.mean([abs(leak.value) for leak in self.leaks])) if self.leaks else 0.0
+
+    @property
+    def worst(self) -> float:
+        """Largest absolute change of another score."""
+        return max((abs(leak.value) for leak in self.leaks), default=0.0)
+
+    @property
+    def ratio(self) -> float:
+        """Effect over leak, by which directions without a score are ranked."""
+        return abs(self.value) / max(self.leak, 1e-3)
+
+    @property
+    def named_leaks(self) -> tuple[Leak, ...]:
+        """The leaks that a sentence names: of `LEAK` at least, and surely not zero."""
+        sure = [leak for leak in self.leaks if abs(leak.value) >= LEAK and leak.low * leak.high > 0]
+        return tuple(sure[:MOST_LEAKS])
+
+    def sentence(self) -> str:
+        """Return the answer as one sentence."""
+        numbers = f"{signed_text(self.value)} sd ({signed_text(self.low)} to {signed_text(self.high)}"
+        numbers += f"; chance limit {self.limit:.2f})" if np.isfinite(self.limit) else ")"
+        numbers += self.smaller
+        others = ", ".join(f"{leak.name} {signed_text(leak.value, 1)}" for leak in self.named_leaks)
+        if not self.named:
+            moved = [f"{self.score} {signed_text(self.value, 1)}"] if self.mark == VERIFIED else []
+            moved += [
+                f"{leak.name} {signed_text(leak.value, 1)}"
+                for leak in self.named_leaks
+                if self.mark == VERIFIED and abs(leak.value) > leak.limit
+            ]
+            what = ", ".join(moved) or f"nothing that the predictor sees: image change {self.image_change:.0f}"
+            return f"{self.name}, {self.where.removeprefix('at ')}: {what}"
+        leaks = f", leaks {others}" if others else ", leaks nothing"
+        said = {
+            VERIFIED: f"is obeyed {self.where}: {numbers}{leaks}",
+            NONE: f"is not obeyed: {numbers} {self.where}, no more than a random direction may",
+            UNKNOWN: f"could not be told from chance: {numbers} {self.where}",
+            "": f"rises by {numbers} {self.where}, not compared with random directions{leaks}",
+        }
+        return f"{self.name} {said[self.mark]}"
+
+
+@dataclass(repr=False)
+class Rescoring:
+    """What re-scoring measured: B directions, C = 1 + L columns, K outputs (all groups of the predictor side by side).
+
+    Column 0 moves all layers at once, column 1 + l moves layer l alone. Without a layer-wise run C is 1 and `layers` is
+    empty; the layer columns of a z boundary are NaN, since z has no layers.
+
+    Attributes
+    ----------
+    directions, outputs
+        What the rows and the outputs of the tables are.
+    layers
+        0 to L - 1, or empty.
+    num, distance, seed, controls
+        Samples, distance moved, seed of the samples (None when codes were given), number of random directions.
+    table
+        The measured quantities, float32, by the names of `COLUMNS`; absent are those that were not asked for.
+    hierarchies
+        Centres of mass over the layers: "hierarchy" of each direction's own Δ, "swap_hierarchy" of each output's total
+        effects; those that were asked for.
+    strips
+        uint8 [B, P, H, W, 3]: one sample of each direction: unmoved, moved at the chosen layers, at all, at each.
+    strip_samples
+        int64 [B]: which sample that is, see `telling_sample`.
+    provenance
+        What made the numbers, JSON values: model, model_sha256, family, resolution, predictor, truncation_psi,
+        truncation_layers, predictor_sha256, versions; the script adds command.
+    """
+
+    directions: tuple[Direction, ...]
+    outputs: tuple[Output, ...]
+    layers: tuple[int, ...]
+    num: int
+    distance: float
+    seed: int | None
+    controls: int
+    table: dict[str, NDArray[np.float32]]
+    hierarchies: dict[str, Hierarchy]
+    strips: NDArray[np.uint8]
+    strip_samples: NDArray[np.int64]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[int]:
+        """The output of each direction."""
+        return [direction.target for direction in self.directions]
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """Standard deviation of every output, float64 [K], above 0."""
+        return np.maximum(self.table["base_std"].astype(np.float64), 1e-12)
+
+    def own(self, name: str) -> NDArray[np.float32]:
+        """Return a table's numbers of each direction's own score: [B, C] of axes bck, [B] of bk."""
+        values = self.table[name]
+        return np.stack([values[index, ..., target] for index, target in enumerate(self.targets)])
+
+    def answers(self) -> list[Answer]:
+        """Return what is said of each direction: verified, not tested, could not tell, none; the largest first.
+
+        Directions that stand for no score are ranked by effect over leak, behind those that do.
+        """
+        order = {mark: place for place, mark in enumerate((VERIFIED, "", UNKNOWN, NONE))}
+        found = [self.answer(index) for index in range(len(self.directions))]
+
+        def rank(answer: Answer) -> tuple[bool, int, float]:
+            return not answer.named, order[answer.mark], -(answer.value if answer.named else answer.ratio)
+
+        return sorted(found, key=rank)
+
+    def answer(self, index: int) -> Answer:
+        """Return what is said of direction `index`."""
+        direction, table = self.directions[index], self.table
+        names = ("chosen_signed", "chosen_signed_low", "chosen_signed_high", "chosen_limit")
+        value, low, high, limit = (table[name][index] / self.spread for name in names)
+        target = direction.target
+        smaller = ""
+        if direction.tested not in (0, self.distance):
+            half = table["half_signed"][index, target] / self.spread[target]
+            smaller = f" (moved by {direction.tested:g}, {signed_text(half)} sd against {limit[target] / 2:.2f})"
+        leaks = [
+            Leak(output.name, float(value[k]), float(low[k]), float(high[k]), float(limit[k]))
+            for k, output in enumerate(self.outputs)
+            if k != target
+        ]
+        return Answer(
+            index=index,
+            name=direction.name if not direction.recipe else f"{direction.name} ({direction.recipe})",
+            named=direction.named,
+            score=self.outputs[target].name,
+            mark=direction.mark,
+            layers=format_layers(direction.chosen),
+            where=say_where(direction.chosen) if layered(direction.space) else "as a whole",
+            value=float(value[target]),
+            low=float(low[target]),
+            high=float(high[target]),
+            limit=float(limit[target]),
+            smaller=smaller,
+            leaks=tuple(sorted(leaks, key=lambda leak: -abs(leak.value))),
+            image_change=float(table["chosen_image_change"][index]),
+        )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the table, a row per direction, column (all layers, each, the chosen ones) and output.
+
+        The columns are the tables of `COLUMNS` that say something of an output of a direction, rows of numbers aside.
+        """
+        names = [name for name in table_names(self.table) if fits_rows(name)]
+        for b, direction in enumerate(self.directions):
+            columns: list[tuple[str | int, int]] = [("all", 0)]
+            columns += [(layer, 1 + layer) for layer in (self.layers if layered(direction.space) else ())]
+            places: list[tuple[str | int, int | None]] = [*columns, ("chosen", None)]
+            for place, c in places:
+                for k, output in enumerate(self.outputs):
+                    row: dict[str, Any] = {"boundary": direction.name, "space": direction.space, "layer": place}
+                    row |= {"group": output.group, "output": output.name}
+                    yield row | {name: self._cell(name, b, c, k) for name in names}
+
+    def _cell(self, name: str, b: int, c: int | None, k: int) -> float:
+        """Return the number of a table at direction b, column c (None: the chosen layers) and output k, NaN if none."""
+        if c is None and COLUMNS[plain_name(name)].axes != "k":
+            name = {"signed_limit": "chosen_limit"}.get(name, f"chosen_{name}")
+            if name not in self.table:
+                return float("nan")
+        axes = COLUMNS[plain_name(name)].axes
+        return float(self.table[name][tuple({"b": b, "c": c, "k": k}[axis] for axis in axes)])
+
+    def __repr__(self) -> str:
+        found = [direction.mark for direction in self.directions]
+        counts = ", ".join(f"{found.count(mark)} {mark or 'not compared with chance'}" for mark in dict.fromkeys(found))
+        return f"<Rescoring of {len(found)} directions on {self.num} samples moved by {self.distance:g}: {counts}>"
+
+    def _repr_html_(self) -> str:
+        """Return the answers as a list, for a notebook."""
+        from markupsafe import Markup
+
+        items = Markup("").join(Markup("<li>{}</li>").format(answer.sentence()) for answer in self.answers())
+        return str(Markup("<p>{}</p><ol>{}</ol>").format(repr(self)[1:-1], items))
+
+
+def table_names(table: Mapping[str, Any]) -> list[str]:
+    """Return the names of a table's arrays, intervals behind their values, in the order of `COLUMNS`."""
+    names = [f"{name}{part}" for name in COLUMNS for part in ("", "_low", "_high")]
+    return [name for name in names if name in table]
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the quantity whose value or interval `name` is."""
+    return name if name in COLUMNS else name.rpartition("_")[0]
+
+
+def fits_rows(name: str) -> bool:
+    """Whether a table says something of an output at every column of a direction."""
+    axes = COLUMNS[plain_name(name)].axes
+    return "k" in axes and set(axes) <= set("bck") and axes != "bk"
+
+
+def say_where(layers: tuple[int, ...]) -> str:
+    """Return layers as a sentence has them: "at layers 3–5 and 7", "with all layers" for ()."""
+    if not layers:
+        return "with all layers"
+    *first, last = format_layers(layers).replace("-", "–").split(",")
+    several = len(layers) > 1
+    return f"at layer{'s' * several} " + (f"{', '.join(first)} and {last}" if first else last)
+
+
+def signed_text(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, as text for people: "+1.22", "−0.30", "0.00" """
+    if not np.isfinite(value):
+        return "–"
+    text = f"{value:+.{digits}f}"
+    return (text[1:] if float(text) == 0 else text).replace("-", "−")
