@@ -1,4 +1,4 @@
-"""What hardware there is: the device and the number format that a network computes in."""
+"""The device and the number format that a network computes in, and memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def within_memory(call: Callable[[int], Result], size: int) -> tuple[Result, int]:
-    """Return what `call` returns for the largest of `size`, `size` / 2, ... that memory suffices for, and that size.
+    """Call `call` with `size`, `size` / 2, ... until memory suffices; return its result and the size.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def within_memory(call: Callable[[int], Result], size: int) -> tuple[Result, int
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether `error` says that memory for a tensor was lacking, on a GPU or a CPU."""
+    """Whether `error` says that a GPU or a CPU lacked memory for a tensor."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -87,14 +87,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def require_memory(size: float, what: str) -> None:
-    """Raise HiganError, which begins with `what`, unless `size` bytes of memory are free."""
+    """Raise a HiganError that begins with `what` unless `size` bytes of memory are free."""
     free = free_memory()
     if size > free:
         raise HiganError(f"{what} need {size / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free; ask for fewer")
 
 
 def free_memory() -> float:
-    """Return how many bytes of memory a program can get, infinity where the system does not tell."""
+    """Return how many bytes of memory a program can get; infinity if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

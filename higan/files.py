@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read only if they are regular ones; arrays as plain .npy, memory-mapped."""
+"""Files are written whole or not at all, and read only if they are regular files. Arrays are plain .npy files."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Give a file to write to: a temporary one in the same folder, flushed and renamed to `path` at the end.
+    """Open a temporary file beside `path` for writing; at the end it is flushed and renamed to `path`.
 
-    After an error, OSErrors among them, it is gone, and what was at `path` is still there.
+    After an error it is removed, and what was at `path` is still there. OSErrors pass through.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
@@ -103,7 +103,7 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether `path` is a regular file; a name that no file can have is none."""
+    """Whether `path` is a regular file. A name that no file can have is not."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
@@ -111,7 +111,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """Open a regular file to read; pipes and devices, which need not end, are an OSError like what is not there."""
+    """Open a regular file to read. Raise OSError if there is none, also for pipes and devices, which may never end."""
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "it is no regular file")
@@ -158,7 +158,7 @@ def read_rows(path: str | Path, start: int, stop: int) -> np.ndarray:
 
 
 def read_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return shape, dtype and the place of the first value of an .npy file; raise HiganError if it is none."""
+    """Return shape, dtype and the position of the first value of an .npy file; raise HiganError if it is not one."""
     with _header_checked(path), open_file(path) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -168,7 +168,7 @@ def read_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype, int]:
 
 @contextmanager
 def _header_checked(path: str | Path) -> Iterator[None]:
-    """Turn whatever numpy raises of a file's header into a HiganError, and keep its warnings of old ones back."""
+    """Turn whatever numpy raises about a file's header into a HiganError, and hide its warnings about old headers."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What a step says while it works: its log, on standard output and in a file, and its progress."""
+"""What a step says while it works: a log, on standard output and in a file, and progress."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PROGRESS_SECONDS = 10  # between two lines of progress in a log
 
 
 def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = False) -> logging.Logger:
-    """Return the logger "higan": standard output and, once there is a `folder`, the end of its file `name`.
+    """Return the logger "higan", which writes to standard output and, if `folder` is given, to its file `name`.
 
     Parameters
     ----------
     quiet
-        Say warnings only, and write no file: for all ranks but the first.
+        Write warnings only, and no file: for all ranks but the first.
 
     Raises
     ------
     HiganError
-        The file cannot be written; or, later, while it is.
+        The file cannot be written, now or later.
     """
     logger = logging.getLogger("higan")
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -51,9 +51,9 @@ def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = Fa
 
 
 def progress(**options: Any) -> tqdm[Any]:
-    """Return a bar of tqdm's `options`; where there is neither a terminal nor a notebook, it writes lines of the log.
+    """Return a tqdm bar with `options`. Without a terminal or a notebook it writes a line of the log now and then.
 
-    Such a line comes every `PROGRESS_SECONDS`; what takes less time leaves none.
+    The lines are `PROGRESS_SECONDS` apart. Work that takes less time writes none.
     """
     from tqdm.auto import tqdm
 
@@ -75,18 +75,18 @@ def check_log(folder: Path, name: str) -> Path:
 
 
 def one_line(text: str) -> str:
-    """Return `text` as one line of printable characters, which a terminal takes for nothing else, not too long."""
+    """Return `text` as one line of printable characters; a long one is cut in the middle."""
     text = printable(" ".join(text.split()))
     return text if len(text) <= LINE else f"{text[: LINE * 2 // 3]} [...] {text[-LINE // 4 :]}"
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters, and whatever else is not seen as it stands, as backslash escapes."""
+    """Return `text` with control characters, and others that cannot be seen, as backslash escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def silence(stream: TextIO) -> None:
-    """Let what `stream` has not written yet, and what comes, go nowhere."""
+    """Let `stream` write to the null device from now on."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -126,7 +126,7 @@ class LogStream(logging.StreamHandler):
     """The run goes on without a terminal or a pipe that is gone."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Let what was not written, and what comes, go nowhere."""
+        """Write nothing from now on."""
         if isinstance(sys.exc_info()[1], OSError):
             silence(self.stream)
         else:

@@ -18,7 +18,7 @@ NEGATIVE = re.compile(r"-\.?\d.*")  # a word that is a number, not an option
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser of a script's arguments whose `description` is the manual as it stands; its errors are HiganErrors."""
+    """A script's argument parser. Its `description` is the manual, printed as it stands; its errors are HiganErrors."""
 
     def __init__(self, description: str | None, prog: str | None = None) -> None:
         super().__init__(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,14 +95,14 @@ class ArgumentParser(argparse.ArgumentParser):
         self.add_force()
 
     def add_cost(self, more: str = "") -> None:
-        """Add --batch_size, of which the words `more` say more, and --precision."""
+        """Add --batch_size, whose help holds the words `more`, and --precision."""
         words = f"images at a time{more} (default 0: as memory allows)"
         self.add_argument("--batch_size", type=int, default=0, help=words)
         choices = ("fp32", "bf16", "fp16")
         self.add_argument("--precision", default="fp32", choices=choices, help="the generator's (default: fp32)")
 
     def add_samples(self, num: int, flag: str, codes: str = "to use (default: draw them from --seed)") -> None:
-        """Add -N (default `num`, 0 for none), --seed, and --latent_codes_path: its short `flag`, what `codes` are."""
+        """Add -N (default `num`, 0: none), --seed and --latent_codes_path (short `flag`), whose help says `codes`."""
         words = f" (default: {num}); not used with {flag}" if num else f"; needed without {flag}"
         self.add_argument("-N", "--num", type=int, default=num, help=f"samples to draw{words}")
         self.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
@@ -131,14 +131,14 @@ class ArgumentParser(argparse.ArgumentParser):
         self.add_argument("--end_distance", type=float, default=3.0, help="distance of the last step (default: 3)")
 
     def add_output(self, default: str) -> None:
-        """Add --output_dir, None unless given, for which the script takes what `default` says; and --logfile_name."""
+        """Add --output_dir, None unless given (its help says `default`), and --logfile_name."""
         words = f"folder for everything written (default: {default})"
         self.add_argument("-o", "--output_dir", type=Path, help=words)
         self.add_argument("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
 
 
 def require_range(args: argparse.Namespace, least: dict[str, int], most: dict[str, int] | None = None) -> None:
-    """Raise HiganError unless every argument named is as large as `least` says, and as small as `most` says."""
+    """Raise HiganError unless every named argument lies between its number in `least` and its number in `most`."""
     for name, limit in least.items():
         if getattr(args, name) < limit:
             raise HiganError(f"--{name} is {getattr(args, name)}; expected {limit} or more")
@@ -148,7 +148,7 @@ def require_range(args: argparse.Namespace, least: dict[str, int], most: dict[st
 
 
 def require_file_names(args: argparse.Namespace, *names: str) -> None:
-    """Raise HiganError unless every argument named is a file name without a folder, and --html_name that of a page."""
+    """Raise HiganError unless every named argument is a file name without a folder, and --html_name ends in .html."""
     for name in names:
         if not getattr(args, name) or Path(getattr(args, name)).name != getattr(args, name):
             raise HiganError(f"--{name} is {getattr(args, name)!r}; expected a file name without a folder")

@@ -1,4 +1,4 @@
-"""How a script runs and ends: its status, its one line on a bad day, and what signals do."""
+"""How a script runs and ends: its exit status, its one line of error, and what signals do."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from higan.logs import one_line, silence
 def run_script(main: Callable[[], None]) -> None:
     """Call a script's `main` and exit.
 
-    The status is 0 when it returns, 2 with one line on bad input, a bad disk or lack of memory, 130 or 143 with one
-    line on SIGINT (Ctrl-C) or SIGTERM, and 141 when nobody reads the output any more, as after `| head`.
+    The exit status is 0 when `main` returns. It is 2 after bad input, a bad disk or lack of memory, 130 after Ctrl-C
+    (SIGINT) and 143 after SIGTERM, each with one line on standard error. It is 141 when nobody reads the output any
+    more, as with `| head`.
     """
     status, line = 0, ""
     open_streams()
@@ -59,13 +60,13 @@ def interrupt(number: int, _: FrameType | None) -> None:
 
 
 def handle_signals(number: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    """Let `handler` answer a signal, unless it is ignored, as a shell does for what runs behind."""
+    """Let `handler` answer a signal, unless it is ignored: a shell ignores Ctrl-C for what runs in the background."""
     if signal.getsignal(number) != signal.SIG_IGN:
         signal.signal(number, handler)
 
 
 def open_streams() -> None:
-    """Open the null device in place of standard streams that are closed: the next file would take their number."""
+    """Open the null device in place of closed standard streams; else the next file opened would take their place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR)

@@ -1,4 +1,4 @@
-"""Output folders: made if need be, for one process (or the ranks of one run) at a time, without what a kill left."""
+"""Output folders: one process, or the ranks of one run, works in a folder at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def output_folder(path: str | Path, others: Iterable[str | Path] = ()) -> Iterator[Path]:
-    """Hold the folder `path` and the folders `others` for this process, each as `open_folder` makes it.
+    """Lock the folder `path`, and the folders `others`, for this process; make those that are not there.
+
+    Temporary files that a killed process left in them are removed.
 
     Raises
     ------
@@ -39,10 +41,9 @@ def output_folder(path: str | Path, others: Iterable[str | Path] = ()) -> Iterat
 
 
 class Lock:
-    """The right of one process to work in a folder; it ends when the process does.
+    """The right of one process to work in a folder. It ends with the process, however that ends.
 
-    The ranks of one run share it: each has a lock of its own, and the first rank takes its lock only while there is no
-    other one.
+    The ranks of one run share the folder. Each has a lock of its own; rank 0 takes its lock only where nobody has one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The processes that share the work of one run: who does which block, on which device, and who has died."""
+"""The processes that share one run: which block each computes, on which device, and that none has died."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from higan.errors import HiganError
 
 
 class Ranks:
-    """The processes that share a run (torchrun's), or this one alone.
+    """This process among those that share a run, as torchrun starts them; alone without torchrun.
+
+    A context: at its end the processes part.
 
     Attributes
     ----------
-    rank, size, local_rank
-        Number of this process, of all processes, and of this process on its machine.
+    rank
+        Number of this process, from 0.
+    size
+        How many processes there are.
+    local_rank
+        Number of this process on its machine, from 0.
     """
 
     def __init__(self) -> None:
@@ -37,7 +43,7 @@ class Ranks:
         self.leave()
 
     def join(self) -> None:
-        """Meet the other processes; they only exchange block numbers, so gloo does for every kind of device."""
+        """Meet the other processes. They exchange only numbers of blocks, so gloo serves every kind of device."""
         if self.size == 1 or self.store is not None:
             return
         import torch.distributed as dist
@@ -50,7 +56,10 @@ class Ranks:
         self.store = dist.PrefixStore("run", store)
 
     def first(self, call: Callable[[], Any]) -> Any:
-        """Return what `call` returns in rank 0, JSON values, to every rank; bad input found there ends them all."""
+        """Call `call` in rank 0 alone, and return its result (of JSON values) in every rank.
+
+        Where it raises HiganError, rank 0 raises that, and the other ranks exit with status 2.
+        """
         if self.size == 1:
             return call()
         self.join()
@@ -74,7 +83,7 @@ class Ranks:
         return result[0]
 
     def device(self, name: str) -> str:
-        """Return the device of this rank for a device that was asked for: one GPU each where there are GPUs."""
+        """Return the device of this rank: its own GPU if `name` is auto or cuda and there are GPUs, else `name`."""
         from higan.devices import choose_device
 
         if self.size > 1 and name in ("auto", "cuda") and choose_device(name).type == "cuda":
@@ -82,7 +91,7 @@ class Ranks:
         return str(choose_device(name))
 
     def next(self) -> int:
-        """Return the next number from 0 on that no rank has had."""
+        """Return the smallest number, from 0, that no rank has had yet."""
         number = self.taken
         if self.store is not None:
             with dead_ranks_reported():

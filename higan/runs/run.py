@@ -1,6 +1,7 @@
-"""A run: the arrays (and images) of an output folder, what made them, which blocks are done, and going on.
+"""A run: arrays (and images) that are written block by block into a folder, and go on after a kill.
 
-`run.json` says what made the arrays beside it; while a run goes on, `blocks/` holds one empty file per finished block.
+`run.json` says what made the arrays beside it. Until the run is complete, `blocks/` holds an empty file per finished
+block.
 """
 
 from __future__ import annotations
@@ -60,23 +61,23 @@ class Array:
 
 
 class Run:
-    """Arrays (and images) of `num` rows that are written block by block and survive being killed.
+    """Arrays (and images) of `num` rows, written block by block; after a kill the same run goes on.
 
-    Row i lies at its place in the file of final size from the start. A block counts once its bytes are flushed and its
-    mark, an empty file, is there. Writing of images, flushing and marking go on behind the computation.
+    Files have their final size from the start. A block counts as done once its bytes are flushed and its mark, an empty
+    file, is there. Images are written, and blocks flushed and marked, by threads while the computation goes on.
 
     Parameters
     ----------
     folder
         Made if it is not there.
     settings
-        Everything that decides what the bytes are; plain values. A folder whose settings differ is refused.
+        Everything that decides what the bytes are, as JSON values. A folder with other settings is refused.
     arrays
         {file name: Array}.
     num, block_size
         Rows in all, and rows per block.
     image_format, resolution
-        For `write_images`; None: no images.
+        What `write_images` writes; None: no images.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Run:
         self.unfinished: list[Future[None]] = []
 
     def begin(self, overwrite: bool = False) -> list[int]:
-        """Lock the folder, create the files or find those of the same run, and return the blocks still to do.
+        """Lock the folder, make the files or find those of the same run, and return the blocks that are not done.
 
         Raises
         ------
@@ -144,7 +145,7 @@ class Run:
         return pending
 
     def join(self, rank: int) -> None:
-        """Take part in a run that rank 0 has begun; nothing to do for rank 0 itself."""
+        """Take part, as a rank above 0, in a run that rank 0 has begun."""
         if rank:
             self.lock = Lock(self.folder, rank)
 
@@ -195,7 +196,7 @@ class Run:
             self.images.append(future)
 
     def finish(self, block: int) -> None:
-        """Flush and mark a block whose rows were all written, in the background; report what went wrong before."""
+        """Flush and mark a block, in the background, once all its rows are written. Raise what went wrong before."""
         images, self.images = self.images, []
         self.unfinished.append(self.finisher.submit(self._finish, block, images))
         while len(self.unfinished) > 2 or (self.unfinished and self.unfinished[0].done()):
@@ -216,7 +217,7 @@ class Run:
         shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)
 
     def close(self) -> None:
-        """Stop the background threads and close the files; what is not marked by then is done again another time."""
+        """Stop the background threads and close the files. Blocks without a mark are done again by the next run."""
         self.encoders.shutdown(cancel_futures=True)
         self.finisher.shutdown(cancel_futures=True)
         for file, _ in self.files.values():

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM while a run is written: the block under way is finished first."""
+"""Ctrl-C and SIGTERM while a run is written: the current block is finished first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class StopFlag:
-    """A context in which the first SIGINT (Ctrl-C) or SIGTERM only sets `stopped`; it is obeyed at the end.
+    """A context in which a first Ctrl-C (SIGINT), or SIGTERM, sets `stopped` and takes effect at the end.
 
-    A second one is obeyed at once.
+    A second one takes effect at once. `stopped` is the signal's number, 0 while there was none.
     """
 
     def __init__(self) -> None:
