@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,17 @@ def test_imports_run_one_way() -> None:
     graph = {module: imported(module) for module in FILES}
     assert len(graph) > 40 and graph["higan.runs.run"] >= {"higan.files", "higan.runs.folders"}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_readme_names_what_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    layout = text.split("## How the code is laid out")[1].split("\n## ")[0]
+    words = {word for word in re.findall(r"[\w./]+", layout) if word.endswith(("/", ".py")) and len(word) > 3}
+    for word in words:
+        found = (path for place in ("higan", "tests") for path in (ROOT / place).rglob(word.strip("/")))
+        assert (ROOT / word).exists() or any(found), word
+    rooms = {f"higan/{path.name}" + "/" * path.is_dir() for path in (ROOT / "higan").glob("[!_]*[!d]")}
+    assert rooms - {"higan/inversion.py"} <= words  # a program that is no room of its own
 
 
 @pytest.mark.parametrize("name", BELOW)
