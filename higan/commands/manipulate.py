@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
         help="list of boundaries (see above), a folder of them, or one; none with --interpolate, --mix_style",
     )
     parser.add_samples(0, "-c", "to move (default: draw them from --seed)")
+    parser.add_numbers()
     parser.add_space("; also that of --interpolate, which is z for codes that are drawn")
     parser.add_drawing()
     parser.add_steps(7)
@@ -85,7 +86,9 @@ def check_args(args: argparse.Namespace) -> None:
     """Raise HiganError where arguments are out of range or contradict each other."""
     least = dict.fromkeys(("seed", "num", "batch_size", "row", "col", *MARGINS, "viz_size"), 0)
     require_range(args, least | {"step": 1, "fps": 1}, {"viz_size": 2048, "fps": 1000})
-    if args.num == 0 and args.latent_codes_path is None:
+    if args.samples and (args.interpolate or args.mix_style):
+        raise HiganError("--samples chooses samples to move along boundaries; --interpolate and --mix_style take all")
+    if args.num == 0 and not args.samples and args.latent_codes_path is None:
         raise HiganError("--num is 0; give the number of samples to draw, or codes with --latent_codes_path")
     require_file_names(args, "html_name", "video_name", "logfile_name")
     if (args.boundary_list_path is None) != (args.interpolate or args.mix_style):
@@ -115,16 +118,23 @@ def main() -> None:
     listed = args.boundary_list_path
     generator = load_model(args, listed_files(listed) if listed else ())
     entries = read_boundary_list(listed, generator.num_layers or None, generator.spaces) if listed else []
-    source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+    source = Codes(
+        generator,
+        max(args.samples) + 1 if args.samples else args.num,
+        args.seed,
+        args.latent_codes_path,
+        args.latent_space_type,
+    )
     compare_files(generator, source, [entry.boundary for entry in entries], force=args.force)
     generator.batch_size = args.batch_size or generator.batch_size
     with output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
         log = open_log(folder, args.logfile_name)
         log.info("codes: %s", source.source)
-        codes = source.follow()
+        codes = source.follow(args.samples)
         todo = edits(args, generator, codes, entries)
         write_codes(codes, folder, generator)
         for edited in todo:
+            edited.numbers = args.samples
             log.info("%s", edited.summary)
             write_edit(edited, folder, edited.prefix, generator)
             write_boundaries(edited, folder)

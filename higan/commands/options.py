@@ -108,6 +108,11 @@ class ArgumentParser(argparse.ArgumentParser):
         self.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
         self.add_argument(flag, "--latent_codes_path", type=Path, help=f".npy, .npz or .pt of codes {codes}")
 
+    def add_numbers(self) -> None:
+        """Add --samples, the numbers of the samples to take."""
+        words = "take these samples alone, as in 3,7,12: the page tells the numbers of those that are starred"
+        self.add_argument("--samples", type=sample_numbers, metavar="NUMBERS", help=words)
+
     def add_space(self, more: str = "", *flags: str) -> None:
         """Add --latent_space_type, also under `flags`; the words `more` end its help."""
         words = f"space of the codes given (default: as recorded, else by the file's name, else by their shape){more}"
@@ -135,6 +140,17 @@ class ArgumentParser(argparse.ArgumentParser):
         words = f"folder for everything written (default: {default})"
         self.add_argument("-o", "--output_dir", type=Path, help=words)
         self.add_argument("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
+
+
+def sample_numbers(text: str) -> list[int]:
+    """Return the numbers in "3,7,12"; raise HiganError unless there is one at least and none twice."""
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or max(numbers) >= 10**9 or len(set(numbers)) < len(numbers):
+        raise HiganError(f"--samples is {text[:60]!r}; expected numbers from 0 on, such as 3,7,12, none of them twice")
+    return numbers
 
 
 def require_range(args: argparse.Namespace, least: dict[str, int], most: dict[str, int] | None = None) -> None:

@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     folder = Path("manipulation_results")
     add("-o", "--output_dir", type=Path, default=folder, help="folder for everything written (default: %(default)s)")
     parser.add_samples(10, "-c")
+    parser.add_numbers()
     parser.add_space()
     add("--picture", type=Path, metavar="FILE", help="edit this picture of yours, whose code is found first")
     add("--crop", default="center", help="of --picture: center, stretch, or X,Y,W,H in pixels (default: center)")
@@ -97,9 +98,10 @@ def main() -> None:
         picture, codes = invert_picture(args, generator)
         source = str(args.picture)
     else:
-        drawn = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
+        num = max(args.samples) + 1 if args.samples else args.num
+        drawn = Codes(generator, num, args.seed, args.latent_codes_path, args.latent_space_type)
         compare_files(generator, drawn, [boundary], force=args.force)
-        codes, source = drawn.follow(), drawn.source
+        codes, source = drawn.follow(args.samples), drawn.source
     log.info("codes: %s", source)
     layers, chosen = None, ""
     if layered(boundary.space):
@@ -111,6 +113,7 @@ def main() -> None:
         )
     edited = along_boundary(generator, codes, Move(boundary, distances, layers, chosen))
 
+    edited.numbers = args.samples
     prefix = f"{generator.name}_{args.boundary_name}"
     with output_folder(args.output_dir) as folder:
         log.info("%s", edited.summary)

@@ -132,6 +132,7 @@ def write_page(
         summary=edited.summary,
         origin=edited.origin,
         names=edited.names,
+        numbers=edited.numbers,
         size=size,
         stem=stem,
         details={**edited.details, "Codes": source, **describe_origin(generator)},

@@ -21,7 +21,7 @@ from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
 from higan.generators.layer_sets import format_layers, parse_layers, say_layers
 from higan.generators.network import layered
-from higan.report.manipulation import Heading, step_headings
+from higan.report.manipulation import format_signed, step_headings
 
 if TYPE_CHECKING:
     from higan.generators import Generator
@@ -68,6 +68,8 @@ class Edited:
         The boundaries moved along.
     names
         Names of the samples; None numbers them.
+    numbers
+        Their numbers; None for 0 and so on.
     details
         What made it: names and values.
     """
@@ -77,10 +79,11 @@ class Edited:
     summary: str
     codes: Tensor
     space: str
-    headings: list[Heading]
+    headings: list[str]
     origin: int
     boundaries: list[Boundary] = field(default_factory=list)
     names: list[str] | None = None
+    numbers: list[int] | None = None
     details: dict[str, str] = field(default_factory=dict)
 
 
@@ -198,19 +201,20 @@ def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[E
         raise HiganError(f"edits of several spaces cannot be combined, found {found}; take boundaries of one space")
     first = edits[0]
     details = {
-        f"Edit {number}": "; ".join(
-            [*edit.details.values(), f"distances {edit.headings[0].detail} to {edit.headings[-1].detail}"]
-        )
+        f"Edit {number}": "; ".join([*edit.details.values(), f"distances {edit.headings[0]} to {edit.headings[-1]}"])
         for number, edit in enumerate(edits, start=1)
     }
-    same = all(edit.headings == first.headings for edit in edits)
+    headings = first.headings
+    if not all(edit.headings == headings for edit in edits):
+        headings = [f"Step {format_signed(step - first.origin)}" for step in range(len(headings))]
+        headings[first.origin] = "Origin"
     return Edited(
         prefix="combined",
         title=" + ".join(edit.title for edit in edits),
         summary=f"{len(first.codes)} samples of {generator.name}, moved along {len(edits)} boundaries at once.",
         codes=combine(codes[first.space], [edit.codes for edit in edits]),
         space=first.space,
-        headings=first.headings if same else [Heading(heading.label) for heading in first.headings],
+        headings=headings,
         origin=first.origin,
         boundaries=[boundary for edit in edits for boundary in edit.boundaries],
         details=details,
@@ -229,7 +233,7 @@ def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: st
         summary=f"From each of {len(ends)} samples of {generator.name} to the next, on straight lines in {space}.",
         codes=interpolate(ends[:-1], ends[1:], steps),
         space=space,
-        headings=[Heading(f"Step {step}", f"{step / last:.0%}") for step in range(steps)],
+        headings=[f"{step / last:.0%}" for step in range(steps)],
         origin=0,
         names=[f"Sample {index:05d} to {index + 1:05d}" for index in range(len(ends) - 1)],
         details={"Interpolated in": space},
@@ -253,7 +257,7 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
         "from another sample.",
         codes=torch.cat([contents[:, None], mixed], dim=1),
         space=generator.entry,
-        headings=[Heading("Content"), *(Heading(f"Style {index:05d}") for index in range(len(contents)))],
+        headings=["Content", *(f"Style {index:05d}" for index in range(len(contents)))],
         origin=0,
         details={"Layers of the style": format_layers(chosen)},
     )

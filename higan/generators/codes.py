@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,12 +103,20 @@ class Codes:
             return self.generator.sample(min(stop, self.num) - start, self.seed, start)
         return self.generator.normalize(torch.from_numpy(self.values(start, stop)), self.space)
 
-    def follow(self) -> dict[str, Tensor]:
-        """Return all codes in their space and in every one that follows: {"z": [N, z_dim], "w": ..., "wp": ...}."""
+    def follow(self, samples: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Return codes in their space and in every one that follows: {"z": [N, z_dim], "w": ..., "wp": ...}.
+
+        `samples` are the numbers of those to take, None for all; HiganError where a file has no such number.
+        """
+        if samples is not None and self.path is not None and max(samples) >= self.num:
+            raise HiganError(f"{self.path} has no sample {max(samples)}: its {self.num} codes are numbered from 0")
         generator = self.generator
         size = 2 * generator.z_dim + generator.num_layers * generator.w_dim
-        require_memory(4 * self.num * size, f"{self.num} samples")
-        return generator.follow(self.rows(0, self.num), self.space)
+        count = self.num if samples is None else len(samples)
+        require_memory(4 * count * size, f"{count} samples")
+        if samples is None:
+            return generator.follow(self.rows(0, self.num), self.space)
+        return generator.follow(torch.cat([self.rows(number, number + 1) for number in samples]), self.space)
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Return a copy of rows of the file as they stand, float32."""

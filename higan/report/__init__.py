@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from higan.report.grid import grid_size, write_grid_page
-from higan.report.manipulation import Heading, step_headings, write_manipulation_page
+from higan.report.manipulation import step_headings, write_manipulation_page
 from higan.report.page import describe_origin, write_page
 from higan.report.rescoring import write_rescoring_page
 
 __all__ = [
-    "Heading",
     "describe_origin",
     "grid_size",
     "step_headings",

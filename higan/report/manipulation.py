@@ -13,23 +13,11 @@ from higan.report.page import describe_encoding, encode_rows, reduction_notes, t
 
 
 @dataclass(frozen=True)
-class Heading:
-    """What stands over one step: "Step +2" and, in small, its distance."""
-
-    label: str
-    detail: str = ""
-
-    @property
-    def spoken(self) -> str:
-        """Both parts in one line."""
-        return f"{self.label} ({self.detail})" if self.detail else self.label
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One row: its name, its JPEG as base64, and how much its steps differ from the origin (grey levels)."""
+    """One row: name and number, its JPEG as base64, and how much its steps differ from the origin (grey levels)."""
 
     name: str
+    number: int
     data: str
     change: float
 
@@ -37,13 +25,14 @@ class Sample:
 def write_manipulation_page(
     path: str | Path,
     rows: Iterable[NDArray[np.uint8]],
-    headings: Sequence[Heading],
+    headings: Sequence[str],
     *,
     num: int,
     title: str,
     origin: int,
     summary: str = "",
     names: Sequence[str] | None = None,
+    numbers: Sequence[int] | None = None,
     size: int = 0,
     stem: str = "",
     details: Mapping[str, str] | None = None,
@@ -60,6 +49,8 @@ def write_manipulation_page(
         The step that the others are compared with.
     names
         Names of the samples. Default: "Sample 00000" and so on.
+    numbers
+        Their numbers, by which `--samples` of the scripts knows them. Default: 0 and so on.
     size
         Height of the pictures on the page; 0 for their own. They are reduced where the page would pass 25 MB.
     stem
@@ -78,7 +69,8 @@ def write_manipulation_page(
             yield row
 
     strips, encoding, (height, width) = encode_rows(measured(), num, size)
-    names = [f"Sample {index:05d}" for index in range(len(strips))] if names is None else names
+    numbers = range(len(strips)) if numbers is None else numbers
+    names = [f"Sample {number:05d}" for number in numbers] if names is None else names
     asked = (size, round(shape[1] * size / shape[0])) if size else shape
     write_page(
         path,
@@ -88,26 +80,26 @@ def write_manipulation_page(
         notes=reduction_notes(asked, (height, width)),
         details={**(details or {}), "Pictures": describe_encoding(encoding, height, width)},
         samples=[
-            Sample(name, to_base64(strip), change) for name, strip, change in zip(names, strips, changes, strict=True)
+            Sample(name, number, to_base64(strip), change)
+            for name, number, strip, change in zip(names, numbers, strips, changes, strict=True)
         ],
         headings=headings,
         origin=origin,
-        caption=f"Every sample at {len(headings)} steps, from {headings[0].spoken} to {headings[-1].spoken}.",
+        caption=f"Every sample at {len(headings)} steps, from {headings[0]} to {headings[-1]}.",
         stem=stem or Path(path).stem,
         height=height,
         width=width,
     )
 
 
-def step_headings(distances: Sequence[float] | NDArray[np.float64]) -> tuple[list[Heading], int]:
-    """Return a heading for each distance and the index of the origin: the step nearest to distance 0."""
+def step_headings(distances: Sequence[float] | NDArray[np.float64]) -> tuple[list[str], int]:
+    """Return what stands over each distance, and the index of the origin: the step nearest to distance 0."""
     values = np.asarray(distances, dtype=np.float64)
     origin = int(np.abs(values).argmin())
-    labels = [f"Step {format_signed(step - origin)}" for step in range(len(values))]
+    labels = [format_signed(value) for value in values]
     if abs(values[origin]) < 1e-9:
         labels[origin] = "Origin"
-    headings = [Heading(label, format_signed(value)) for label, value in zip(labels, values, strict=True)]
-    return headings, origin
+    return labels, origin
 
 
 def format_signed(value: float) -> str:

@@ -234,7 +234,7 @@ def test_page_says_what_made_it(manipulate: Any) -> None:
         "seed 0",
         "manipulate.py tiny.pth list.txt",
         "torch",
-        "Step −3",
+        "−3",
         "Origin",
         "24 × 24",
     ):
@@ -453,3 +453,19 @@ def test_conditions_are_found_by_the_names_of_the_list_first(manipulate: Any, pl
     conditioned = np.load(folder / "lights_w_boundary.npy")
     assert abs(float(conditioned[0] @ direction("wood")[0])) < 1e-6
     np.testing.assert_array_equal(np.load(folder / "mine_w_boundary.npy"), direction("wood"))
+
+
+def test_samples_by_their_numbers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("manipulate", "tiny.pth", "list.txt", "-N", 9, "-o", "all") == 0
+    assert run("manipulate", "tiny.pth", "list.txt", "--samples", "8,3", "--generate_html", "-o", "some") == 0
+    assert run("manipulate", "tiny.pth", "list.txt", "-c", "all/w.npy", "--samples=8,3", "-o", "read") == 0
+    every, some, read = (np.load(f"{folder}/w.npy") for folder in ("all", "some", "read"))
+    np.testing.assert_allclose(some, every[[8, 3]], atol=1e-6)
+    np.testing.assert_array_equal(read, every[[8, 3]])
+    page = text_of(place / "some" / "lights_w_viz.html")
+    assert "Sample 00008" in page and "Sample 00003" in page and "Sample 00000" not in page
+    for bad in ("x", "", "-1", "3,3"):
+        assert run("manipulate", "tiny.pth", "list.txt", f"--samples={bad}", "-o", "bad") == 2
+    assert run("manipulate", "tiny.pth", "list.txt", "-c", "all/w.npy", "--samples=9", "-o", "bad") == 2
+    assert run("manipulate", "tiny.pth", "--mix_style", "--samples=1,2", "-o", "bad") == 2
+    assert "its 9 codes are numbered from 0" in capsys.readouterr().err

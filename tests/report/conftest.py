@@ -44,6 +44,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     complaints: list[str] = []
 
     def open_file(path: Path, width: int = 1280, height: int = 900, **options: Any) -> Any:
+        options = {"reduced_motion": "reduce"} | options  # pages open with a sweep elsewhere
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         contexts.append(context)
         context.set_default_timeout(60_000)

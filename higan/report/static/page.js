@@ -52,12 +52,21 @@
   all("table[data-sortable]").forEach(sortable);
 
   function samplesPage(table) {
-    const headings = all("thead .step", table).map((cell) => cell.dataset);
+    const headings = all("thead .step", table).map((cell) => cell.dataset.label);
     const steps = headings.length;
     const origin = Number(table.dataset.origin);
-    const spoken = (step) => headings[step].label + (headings[step].detail ? ` (${headings[step].detail})` : "");
     const clamp = (step) => Math.max(0, Math.min(steps - 1, step));
     let everywhere = false; // all cards show the origin
+
+    // stars outlive the page; where a browser keeps nothing for files, they live as long as it is open
+    const place = `higan stars ${location.pathname} ${table.dataset.stem}`;
+    const stars = new Set();
+    try { JSON.parse(localStorage.getItem(place) ?? "[]").forEach((number) => stars.add(String(number))); } catch { /* none */ }
+    const keepStars = () => {
+      try { localStorage.setItem(place, JSON.stringify([...stars])); } catch { /* none */ }
+      const numbers = [...stars].map(Number).sort((a, b) => a - b);
+      one("#numbers").textContent = numbers.length ? `--samples=${numbers.join(",")}` : "";
+    };
 
     const drawStep = (sprite, step, canvas) => {
       const height = sprite.naturalHeight, width = sprite.naturalWidth / steps;
@@ -78,21 +87,21 @@
 
       slider.setAttribute("aria-label", `${name}: step`);
       slider.value = table.dataset.origin;
-      one(".change", parts).textContent = `Δ ${Number(row.dataset.change).toFixed(1)}`;
-      [[star, "star"], [hold, `hold for ${headings[origin].label}`], [one(".save-picture", parts), "save this picture"], [one(".save-row", parts), "save the row"]]
+      one(".change", parts).textContent = `change ${Number(row.dataset.change).toFixed(1)}`;
+      [[star, "star"], [hold, `hold for ${headings[origin]}`], [one(".save-picture", parts), "save this picture"], [one(".save-row", parts), "save the row"]]
         .forEach(([button, what]) => button.setAttribute("aria-label", `${name}: ${what}`));
 
       const draw = () => {
         const step = held || everywhere ? origin : Number(slider.value);
-        badge.textContent = headings[step].label + (headings[step].detail && step !== origin ? ` · ${headings[step].detail}` : "");
+        badge.textContent = headings[step];
         badge.classList.toggle("origin", held || everywhere);
-        canvas.setAttribute("aria-label", `${name} at ${spoken(step)}`);
+        canvas.setAttribute("aria-label", `${name} at ${headings[step]}`);
         canvas.dataset.step = step;
         if (visible && canvas.width && sprite.naturalWidth) drawStep(sprite, step, canvas);
       };
       const set = (step) => {
         slider.value = step;
-        slider.setAttribute("aria-valuetext", spoken(step));
+        slider.setAttribute("aria-valuetext", headings[step]);
         row.style.setProperty("--step", step);
         draw();
       };
@@ -104,16 +113,23 @@
       hold.addEventListener("keydown", (event) => { if (event.key === " " || event.key === "Enter") { event.preventDefault(); holdOrigin(true); } });
       hold.addEventListener("keyup", () => holdOrigin(false));
       hold.addEventListener("contextmenu", (event) => event.preventDefault());
-      star.addEventListener("click", () => { press(star, !pressed(star)); one("span", star).textContent = pressed(star) ? "★" : "☆"; row.dataset.starred = pressed(star) ? "1" : ""; refilter(); });
+      const mark = (on) => { press(star, on); one("span", star).textContent = on ? "★" : "☆"; row.dataset.starred = on ? "1" : ""; };
+      mark(stars.has(row.dataset.number));
+      star.addEventListener("click", () => {
+        mark(!pressed(star));
+        stars[pressed(star) ? "add" : "delete"](row.dataset.number);
+        keepStars();
+        refilter();
+      });
       one(".save-row", parts).addEventListener("click", () =>
-        save(jpegOf(sprite), `${table.dataset.stem}_${digits(row.dataset.index, 5)}.jpg`));
+        save(jpegOf(sprite), `${table.dataset.stem}_${digits(row.dataset.number, 5)}.jpg`));
       one(".save-picture", parts).addEventListener("click", () => {
         const width = sprite.naturalWidth / steps, height = sprite.naturalHeight;
         const copy = document.createElement("canvas");
         copy.width = width;
         copy.height = height;
         copy.getContext("2d").drawImage(sprite, Number(slider.value) * width, 0, width, height, 0, 0, width, height);
-        const file = `${table.dataset.stem}_${digits(row.dataset.index, 5)}_${digits(slider.value, 3)}.png`;
+        const file = `${table.dataset.stem}_${digits(row.dataset.number, 5)}_${digits(slider.value, 3)}.png`;
         copy.toBlob((blob) => save(blob, file), "image/png");
       });
 
@@ -170,8 +186,8 @@
     const slider = one("#all"), reading = one("#all-reading"), compare = one("#compare"), play = one("#play");
     const setAll = (step) => {
       slider.value = step;
-      slider.setAttribute("aria-valuetext", spoken(step));
-      reading.textContent = spoken(step);
+      slider.setAttribute("aria-valuetext", headings[step]);
+      reading.textContent = headings[step];
       cards.forEach((card) => card.set(step));
     };
     slider.addEventListener("input", () => setAll(Number(slider.value)));
@@ -193,6 +209,13 @@
       }, Math.max(90, 1600 / steps));
     });
 
+    // one sweep over all steps at the start, until something is touched
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches || steps < 3;
+    const path = still ? [] : [...Array(steps).keys()].slice(origin + 1).concat([...Array(steps).keys()].reverse().slice(1), [...Array(origin + 1).keys()].slice(1));
+    const sweep = setInterval(() => { if (path.length) setAll(path.shift()); else clearInterval(sweep); }, Math.max(60, 2400 / (2 * steps)));
+    ["pointerdown", "keydown", "wheel", "touchstart"].forEach((kind) => addEventListener(kind, () => clearInterval(sweep), { once: true, passive: true, capture: true }));
+
+    keepStars();
     const starred = one("#starred");
     const refilter = filter(one("#filter"), cards.map((card) => card.row), (row) => !pressed(starred) || row.dataset.starred, one("#tally"), one("#nothing"), "samples");
     starred.addEventListener("click", () => { press(starred, !pressed(starred)); refilter(); });
