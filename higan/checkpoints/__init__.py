@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from higan.checkpoints.formats import FORMATS
 from higan.checkpoints.formats.native import FORMAT, VERSION
 from higan.checkpoints.networks import describe, find_networks
 from higan.checkpoints.pickles import unpickling
+from higan.checkpoints.safetensors_files import write_safetensors
 from higan.errors import CheckpointError
 from higan.files import whole_file
 
@@ -107,6 +109,8 @@ def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor
 
     Parameters
     ----------
+    path
+        A name that ends in ".safetensors" chooses that format, any other PyTorch's.
     family
         Name of the network's family, such as "stylegan2".
     settings
@@ -118,6 +122,9 @@ def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor
         The file cannot be written.
     """
     tensors = {name: value.detach().contiguous().cpu() for name, value in state_dict.items()}
-    content = {"format": FORMAT, "version": VERSION, "family": family, "settings": settings, "state_dict": tensors}
+    said = {"format": FORMAT, "version": VERSION, "family": family, "settings": settings}
     with whole_file(path) as file:
-        torch.save(content, file)
+        if Path(path).suffix == ".safetensors":
+            write_safetensors(file, tensors, said | {"version": str(VERSION), "settings": json.dumps(settings)})
+        else:
+            torch.save(said | {"state_dict": tensors}, file)

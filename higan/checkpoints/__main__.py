@@ -2,6 +2,7 @@
 
     python -m higan.checkpoints FILE
     python -m higan.checkpoints FILE --convert OUT.pth
+    python -m higan.checkpoints FILE --convert OUT.safetensors
 
 Nothing in the file is executed; its format is recognised from its content.
 """
@@ -20,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__, "python -m higan.checkpoints")
     parser.add_argument("file", type=Path, metavar="FILE", help="weight file of any supported format")
-    parser.add_argument("--convert", type=Path, metavar="OUT.pth", help="write the weights in the project's own format")
+    parser.add_argument("--convert", type=Path, metavar="OUT", help="write the weights in the project's own format")
     return parser.parse_args()
 
 
@@ -37,6 +38,8 @@ def main() -> None:
     print(f"{'size':18} {args.file.stat().st_size:,} bytes, {len(checkpoint.state_dict)} tensors, {values:,} values")
     for name, value in checkpoint.settings.items():
         print(f"{name:18} {value}")
+    for note in checkpoint.notes:
+        print(f"{'note':18} {note}")
     if args.convert:
         if args.convert.exists():
             raise HiganError(f"{args.convert} is there already; choose another name or remove it")

@@ -1,12 +1,17 @@
-"""The project's own format: a PyTorch file of {format, version, family, settings, state_dict}."""
+"""The project's own format: a PyTorch file of {format, version, family, settings, state_dict}.
+
+In a .safetensors file the tensors are the state dict, and the rest is metadata: texts, `settings` as JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 from higan.checkpoints.formats.layout import Converted
 from higan.checkpoints.networks import StoredNetwork, describe
+from higan.checkpoints.safetensors_files import METADATA
 from higan.errors import CheckpointError
 
 FORMAT, VERSION = "higan", 1
@@ -16,18 +21,30 @@ MAX_SETTINGS = 1000
 
 def recognise(network: StoredNetwork) -> bool:
     """Whether the file says that it is of this format."""
-    return network.beside.get("format") == FORMAT and network.path == ("state_dict",)
+    return network.path == ("state_dict",) and network.beside.get("format") == FORMAT or bool(metadata(network))
 
 
 def convert(network: StoredNetwork) -> Converted:
     """Return family, state dict and settings as they are; raise CheckpointError if these are none of a network's."""
-    if (version := network.beside.get("version")) != VERSION:
+    said = metadata(network) or network.beside
+    if str(version := said.get("version")) != str(VERSION):
         raise CheckpointError(f"version {str(version)[:40]} of the format; expected {VERSION}")
-    family, settings = network.beside.get("family"), network.beside.get("settings")
+    family, settings = said.get("family"), said.get("settings")
+    if isinstance(settings, str):
+        try:
+            settings = json.loads(settings)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"the settings are no JSON ({str(error)[:80]})") from None
     if not isinstance(family, str) or not isinstance(settings, dict):
         raise CheckpointError("the file lacks its family or settings")
     check_settings(settings)
     return family, network.load(), settings
+
+
+def metadata(network: StoredNetwork) -> dict[str, Any]:
+    """Return what a .safetensors file of this format says beside its tensors, {} of any other."""
+    said = network.beside.get(METADATA) if network.path == () else None
+    return said if isinstance(said, dict) and said.get("format") == FORMAT else {}
 
 
 def check_settings(settings: dict[Any, Any]) -> None:

@@ -89,7 +89,7 @@ def add_missing_noise(state_dict: Tensors, network: StoredNetwork) -> None:
     for name in [name for name in state_dict if re.fullmatch(r"layers\.\d+\.noise_strength", name)]:
         layer = int(name.split(".")[1])
         if f"layers.{layer}.noise" not in state_dict:
-            size = 4 * 2 ** ((layer + 1) // 2)
-            state_dict[f"layers.{layer}.noise"] = torch.zeros(1, 1, size, size)
+            height, width = (side * 2 ** ((layer + 1) // 2) for side in state_dict["const"].shape[2:])
+            state_dict[f"layers.{layer}.noise"] = torch.zeros(1, 1, height, width)
             note = "the file has no noise images: without --noise=random there is no noise"
             network.notes += [note] if note not in network.notes else []

@@ -8,6 +8,7 @@ Bytes stay where they are in the mapped file, and every count is bounded: a host
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ MAX_TEXT = 2**26  # the largest array of PGGAN's, as text in protocol 2
 MAX_NAME = 512  # letters of a global
 MAX_KEY = 8  # parts of a tuple that is a key
 PLAIN = (str, int, float, bool, type(None))
+
+# What is named only to run something where a file is opened by its own program. Here it would stay a name, but its owner
+# should know. This is a warning, not the guard: the guard is that nothing of a file is called.
+RUNS_CODE = re.compile(
+    r"(os|posix|nt|subprocess|commands|popen2|pty|runpy|importlib|imp|ctypes|_ctypes|webbrowser|socket|shutil|sys|code|"
+    r"codeop|pickle|_pickle|cPickle|marshal|pdb|bdb|timeit|profile|cProfile)\..*"
+    r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|file|input|breakpoint|__import__)"
+    r"|.*\.(loads?|run_?string|import_module|system|popen|exec|eval)"
+)
 
 DICTIONARIES = ("dnnlib.util.EasyDict", "dnnlib.EasyDict", "collections.OrderedDict")
 
@@ -213,6 +223,11 @@ class Unpickler:
         """Put what stands for a global on the stack."""
         if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > MAX_NAME:
             raise Damaged("a global whose name is no text, or one that no program has")
+        if RUNS_CODE.fullmatch(f"{module}.{name}"):
+            raise CheckpointError(
+                f"the pickle asks for {module}.{name}, which runs programs or code and is in no weights: whoever made the "
+                "file may mean harm; nothing was run"
+            )
         self.push(Marker(f"{module}.{name}", self.table.get((module, name))))
 
     def stack_global(self) -> None:

@@ -14,6 +14,7 @@ from higan.checkpoints.pickles.allowed import GLOBALS
 from higan.checkpoints.pickles.interpreter import Limits, Unpickler
 from higan.checkpoints.pickles.stored import StoredTensor
 from higan.checkpoints.pickles.torch_files import STREAM_START, ZIP_START, read_torch_stream, read_torch_zip
+from higan.checkpoints.safetensors_files import is_safetensors, read_safetensors
 from higan.errors import CheckpointError
 from higan.files import open_file
 
@@ -24,8 +25,8 @@ def read_objects(path: Path) -> Any:
     Raises
     ------
     CheckpointError
-        The bytes are neither a PyTorch file (zip or the older stream) nor a pickle, or damaged; the message does not
-        name the file.
+        The bytes are no PyTorch file (zip or the older stream), pickle or safetensors, or damaged; the message does
+        not name the file.
     OSError
         The file cannot be read.
     """
@@ -35,9 +36,11 @@ def read_objects(path: Path) -> Any:
         return read_torch_zip(path, data, GLOBALS)
     if start.startswith(STREAM_START):
         return read_torch_stream(data, Limits(len(data)), GLOBALS)
+    if is_safetensors(data):
+        return read_safetensors(data)
     if start[0] == 0x80 and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Unpickler(data, Limits(len(data)), GLOBALS).load()
-    raise CheckpointError(f"{describe_bytes(start)}; expected a PyTorch .pth file or a network pickle (.pkl)")
+    raise CheckpointError(f"{describe_bytes(start)}; expected a PyTorch .pth file, a network pickle (.pkl) or .safetensors")
 
 
 def read_numpy_object(path: Path, start: int) -> Any:
