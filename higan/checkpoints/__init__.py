@@ -122,9 +122,9 @@ def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor
         The file cannot be written.
     """
     tensors = {name: value.detach().contiguous().cpu() for name, value in state_dict.items()}
-    said = {"format": FORMAT, "version": VERSION, "family": family, "settings": settings}
+    said = {"format": FORMAT, "family": family}
     with whole_file(path) as file:
         if Path(path).suffix == ".safetensors":
             write_safetensors(file, tensors, said | {"version": str(VERSION), "settings": json.dumps(settings)})
         else:
-            torch.save(said | {"state_dict": tensors}, file)
+            torch.save({**said, "version": VERSION, "settings": settings, "state_dict": tensors}, file)

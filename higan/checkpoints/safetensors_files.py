@@ -1,7 +1,7 @@
 """Files of the safetensors format: the length of a JSON header, the header, then the numbers of all tensors.
 
-Source: https://huggingface.co/docs/safetensors. The project reads and writes it here, so that tensors stay in the mapped
-file as those of every other format do.
+Source: https://huggingface.co/docs/safetensors. The project reads and writes it here, so that tensors stay in the
+mapped file, as those of every other format do.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def read_safetensors(data: memoryview) -> dict[str, Any]:
         if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
             raise Damaged(f"the header does not say what {name[:80]!r} is")
         offsets = entry.get("data_offsets")
-        shape, place = dimensions(tuple(entry["shape"])), dimensions(tuple(offsets) if isinstance(offsets, list) else ())
+        shape, place = (
+            dimensions(tuple(entry["shape"])),
+            dimensions(tuple(offsets) if isinstance(offsets, list) else ()),
+        )
         if len(place) != 2 or not place[0] <= place[1] <= len(data) - start:
             raise Damaged(f"the file ends too early: the numbers of {name[:80]!r} are not there")
         begin, end = place

@@ -241,6 +241,21 @@ def test_torch_tensors_of_every_type(tmp_path: Path) -> None:
             assert torch.equal(value.load(), tensors[name].float()), (new, name)
 
 
+def test_command_line_says_what_it_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The computed average is said, and written into the converted file."""
+    from higan.checkpoints.__main__ import main
+
+    out = tmp_path / "out.safetensors"
+    monkeypatch.setattr(sys, "argv", ["x", str(GOLDEN / "rosinality_snapshot16.pt"), "--convert", str(out)])
+    main()
+    assert "note               the file has no average of w: computed from 4096 samples" in capsys.readouterr().out
+    written = read_checkpoint(out)
+    assert build_network(written).w_avg.any()
+    assert written.notes == []
+
+
 def test_command_line(tmp_path: Path) -> None:
     out = tmp_path / "out.pth"
     command = [sys.executable, "-m", "higan.checkpoints", str(GOLDEN / "tf_stylegan_tiny16.pkl"), "--convert", str(out)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -65,6 +66,29 @@ def call(module: str, name: str, argument: str, protocol: int = 4) -> bytes:
         return bytes([0x80, protocol]) + f"c{module}\n{name}\n".encode() + push + b"\x85R."
     names = b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, name))
     return b"\x80\x04" + names + b"\x93" + push + b"\x85R."
+
+
+def beside(state_dict: object, operations: bytes) -> bytes:
+    """A PyTorch file of {x: what the operations make, G_ema: state_dict}."""
+    file = io.BytesIO(saved(state_dict))
+    with zipfile.ZipFile(file) as archive:
+        pickled = archive.read("archive/data.pkl")
+    return torch_zip(state_dict, b"\x80\x02}U\1x" + operations + b"sU\5G_ema" + pickled[2:-1] + b"s.")
+
+
+def load(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """What a PyTorch file of plain tensors holds."""
+    return torch.load(path, weights_only=True)
+
+
+def safetensors(tensors: dict[str, torch.Tensor], apart: int | None = None) -> bytes:
+    """A safetensors file; with `apart` every tensor's numbers begin that many bytes after those of the one before."""
+    header, place, data = {}, 0, b""
+    for name, tensor in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [place, place + tensor.nbytes]}
+        data, place = data + tensor.contiguous().numpy().tobytes(), place + (apart or tensor.nbytes)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + (data if apart is None else data[: place + tensors[name].nbytes])
 
 
 def torch_zip(content: object, pickled: bytes | None = None, compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -130,7 +154,13 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     yield "text protocol", b"(dp0\nS'a'\nI1\ns."
     yield "unknown protocol", b"\x80\x07}."
 
-    for name, data in {"new": new, "old": old, "tensorflow": tensorflow, "nvlabs": nvlabs}.items():
+    rosinality = {key: value.clone() for key, value in load(golden / "rosinality_tiny32.pt")["g_ema"].items()}
+    packed = safetensors(state_dict)
+    files = {"new": new, "old": old, "tensorflow": tensorflow, "nvlabs": nvlabs, "safetensors": packed}
+    files["encoder"] = (golden / "psp_tiny16.pt").read_bytes()
+    files["snapshot"] = (golden / "rosinality_snapshot16.pt").read_bytes()
+    files["stylegan3 program"] = (golden / "sg3sg2_r16.pkl").read_bytes()
+    for name, data in files.items():
         for part in (0.01, 0.5, 0.999):
             yield f"{name} cut at {part}", data[: int(len(data) * part)]
     middle = len(new) // 2
@@ -138,6 +168,7 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
 
     for module, name, argument in GADGETS:
         yield f"{module}.{name}", call(module, name, argument)
+    yield "os.system beside a network", beside(state_dict, call("os", "system", "touch CANARY_FILE", protocol=2)[2:-1])
     yield "os.system, protocol 2", call("os", "system", "touch CANARY_FILE", protocol=2)
     yield "os.system in a zip", torch_zip(state_dict, call("os", "system", "touch CANARY_FILE", protocol=2))
     yield "os.system in a network's state", network_pickle(call("os", "system", "touch CANARY_FILE")[2:-1])
@@ -162,6 +193,23 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     yield "text of an exabyte", b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"."
     yield "bytearray of an exabyte", b"\x80\x05\x96" + struct.pack("<Q", 2**60) + b"."
     yield "deeply nested tuples", b"\x80\x02)" + b"\x85" * 190_000 + b"."
+    record = b"h\0" * 60_000 + b")R" + b"\x85R" * 59_999
+    yield "records in one another", b"\x80\x02cmake\nrecord\nq\0" + record + b"."
+    yield "states of states", b"\x80\x02cmake\nrecord\nq\0" + b"h\0)R" * 100_000 + b"}(K\1" * 1 + b"K\2ub" + b"."
+    yield "a record that holds itself", b"\x80\x02cmake\nrecord\n)Rq\0}U\1ah\0sb."
+    pairs = b"(" + b"h\1" * 100_000 + b"e"
+    yield (
+        "a dictionary of a list again and again",
+        (
+            b"\x80\x02ccollections\nOrderedDict\nq\0]K\1K\2\x86q\1"
+            + b"0"
+            + b"]q\2"
+            + pairs
+            + b"0("
+            + b"h\0h\2\x85R" * 60_000
+            + b"t."
+        ),
+    )
     yield "endless operations", b"\x80\x02" + b"]" * 500_100 + b"."
     yield "unhashable key", b"\x80\x04}]K\x01s."
     yield "nested tuple as a key", b"\x80\x04})" + b"\x85" * 100_000 + b"K\x01s."
@@ -191,6 +239,28 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
         archive.writestr("letter.txt", "dear reader")
     yield "zip of something else", other.getvalue()
 
+    for name, value in (("NaN", float("nan")), ("infinity", float("inf"))):
+        broken = rosinality["style.2.bias"].index_fill(0, torch.tensor([3]), value)
+        yield f"rosinality with {name}", saved({"g_ema": rosinality | {"style.2.bias": broken}})
+    wide = torch.zeros(1).expand(2**20)
+    yield "rosinality, an average of another width", saved({"g_ema": rosinality, "latent_avg": torch.zeros(25)})
+    yield "rosinality, an average of a million layers", saved({"g_ema": rosinality, "latent_avg": wide[:, None]})
+    yield "rosinality, an average that is a number", saved({"g_ema": rosinality, "latent_avg": torch.tensor(1.0)})
+    yield "rosinality, a weight too wide", saved({"g_ema": rosinality | {"input.input": torch.zeros(1, 13, 4, 4)}})
+    yield "rosinality, a layer missing", saved({k: v for k, v in rosinality.items() if not k.startswith("convs.3.")})
+    yield "rosinality, the discriminator alone", saved({"d": rosinality})
+    zoo = {
+        "layer0.weight": torch.zeros(4, 4, 4, 4),
+        "layer0.bias": torch.zeros(4),
+        "output0.weight": torch.zeros(3, 4, 1, 1),
+    }
+    yield "zoo of one layer", saved({"generator_smooth": zoo})
+    yield "zoo with labels", saved({"synthesis.layer0.style.weight": torch.zeros(4, 4), "mapping.label_weight": wide})
+    yield (
+        "safetensors with overlapping tensors",
+        safetensors({f"{part}0.conv.weight": torch.zeros(99) for part in PARTS}, 1),
+    )
+    yield "safetensors, changed header", packed[:9] + bytes([packed[9] ^ 255]) + packed[10:]
     yield "optimiser", saved(torch.optim.Adam([torch.nn.Parameter(torch.zeros(3))]).state_dict())
     yield "object checkpoint", stored(Exception("a module"))
     yield "list", saved([torch.zeros(3)])

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from attack_runner import EVENTS
-from bad_files import GADGETS, bad_files, call, network_pickle
+from bad_files import GADGETS, bad_files, beside, call, network_pickle, safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.golden import GOLDEN
@@ -23,7 +24,17 @@ from higan.errors import CheckpointError
 from higan.generators import build_network
 
 CORPUS = dict(bad_files(GOLDEN))
-REAL = ["stylegan2_tiny16.pth", "pggan_tiny16_oldformat.pth", "tf_pggan_tiny16.pkl", "sg2ada_synthetic.pkl"]
+REAL = [
+    "stylegan2_tiny16.pth",
+    "pggan_tiny16_oldformat.pth",
+    "tf_pggan_tiny16.pkl",
+    "sg2ada_synthetic.pkl",
+    "rosinality_snapshot16.pt",
+    "psp_tiny16.pt",
+    "sg3sg2_r16.pkl",
+    "safetensors",
+]
+STATE = torch.load(GOLDEN / "stylegan2_tiny16.pth", weights_only=True)
 SECONDS = 5
 MEMORY = 2**30
 
@@ -124,6 +135,25 @@ def test_source_code_in_a_network_is_ignored(tmp_path: Path, monkeypatch: pytest
     assert [file.name for file in tmp_path.iterdir()] == ["file.pkl"]
 
 
+@pytest.mark.parametrize("gadget", GADGETS, ids=".".join)
+def test_what_runs_code_elsewhere_beside_a_network(
+    gadget: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is refused or read; nothing of it runs either way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Watch, "seen", [])
+    (tmp_path / "file.pkl").write_bytes(beside(STATE, call(*gadget, protocol=2)[2:-1]))
+    try:
+        checkpoint = read_checkpoint("file.pkl")
+    except CheckpointError as error:
+        assert "nothing was run" in str(error)
+    else:
+        assert gadget[:2] not in {("os", "system"), ("builtins", "eval"), ("subprocess", "Popen")}
+        assert checkpoint.family == "stylegan2"
+    assert Watch.seen == []
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pkl"]
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.pth", tmp_path):
         with pytest.raises(CheckpointError, match="cannot be read"):
@@ -167,7 +197,7 @@ def mutated(data: bytes, seed: int, kind: str) -> bytes:
 def test_mutated_files(tmp_path: Path, name: str, seed: int, kind: str) -> None:
     """A damaged file is read with other numbers or refused; nothing else happens."""
     path = tmp_path / "file.pkl"
-    path.write_bytes(mutated((GOLDEN / name).read_bytes(), seed, kind))
+    path.write_bytes(mutated(safetensors(STATE) if name == "safetensors" else (GOLDEN / name).read_bytes(), seed, kind))
     begin = time.process_time()
     try:
         network = build_network(read_checkpoint(path))

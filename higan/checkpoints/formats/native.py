@@ -21,7 +21,7 @@ MAX_SETTINGS = 1000
 
 def recognise(network: StoredNetwork) -> bool:
     """Whether the file says that it is of this format."""
-    return network.path == ("state_dict",) and network.beside.get("format") == FORMAT or bool(metadata(network))
+    return (network.path == ("state_dict",) and network.beside.get("format") == FORMAT) or bool(metadata(network))
 
 
 def convert(network: StoredNetwork) -> Converted:

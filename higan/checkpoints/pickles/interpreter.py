@@ -23,8 +23,8 @@ MAX_NAME = 512  # letters of a global
 MAX_KEY = 8  # parts of a tuple that is a key
 PLAIN = (str, int, float, bool, type(None))
 
-# What is named only to run something where a file is opened by its own program. Here it would stay a name, but its owner
-# should know. This is a warning, not the guard: the guard is that nothing of a file is called.
+# What is named only to run something where a file is opened by its own program. Here it would stay a name, but the
+# user should know. This is a warning, not the guard: the guard is that nothing in a file is called.
 RUNS_CODE = re.compile(
     r"(os|posix|nt|subprocess|commands|popen2|pty|runpy|importlib|imp|ctypes|_ctypes|webbrowser|socket|shutil|sys|code|"
     r"codeop|pickle|_pickle|cPickle|marshal|pdb|bdb|timeit|profile|cProfile)\..*"
@@ -225,8 +225,8 @@ class Unpickler:
             raise Damaged("a global whose name is no text, or one that no program has")
         if RUNS_CODE.fullmatch(f"{module}.{name}"):
             raise CheckpointError(
-                f"the pickle asks for {module}.{name}, which runs programs or code and is in no weights: whoever made the "
-                "file may mean harm; nothing was run"
+                f"the pickle asks for {module}.{name}, which runs programs or code and is in no weights: whoever made "
+                "the file may mean harm; nothing was run"
             )
         self.push(Marker(f"{module}.{name}", self.table.get((module, name))))
 

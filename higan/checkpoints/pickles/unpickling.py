@@ -40,7 +40,7 @@ def read_objects(path: Path) -> Any:
         return read_safetensors(data)
     if start[0] == 0x80 and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Unpickler(data, Limits(len(data)), GLOBALS).load()
-    raise CheckpointError(f"{describe_bytes(start)}; expected a PyTorch .pth file, a network pickle (.pkl) or .safetensors")
+    raise CheckpointError(f"{describe_bytes(start)}; expected a PyTorch file, a network pickle (.pkl) or .safetensors")
 
 
 def read_numpy_object(path: Path, start: int) -> Any:
