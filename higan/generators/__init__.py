@@ -9,13 +9,14 @@ from torch import Tensor
 
 from higan.checkpoints import Checkpoint, read_checkpoint
 from higan.devices import choose_device, choose_precision
-from higan.errors import CheckpointError
+from higan.errors import CheckpointError, HiganError
 from higan.files import digest
 from higan.generators.generator import Generator
-from higan.generators.network import Network
+from higan.generators.network import Movable, Network
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan import StyleGAN
 from higan.generators.stylegan2 import StyleGAN2
+from higan.generators.stylegan3 import StyleGAN3
 from higan.generators.zoo import find_weights
 
 __all__ = ["Generator", "build_network", "load_generator"]
@@ -24,6 +25,7 @@ NETWORKS: dict[str, type[Network]] = {
     "pggan": PGGAN,
     "stylegan": StyleGAN,
     "stylegan2": StyleGAN2,
+    "stylegan3": StyleGAN3,
 }
 AVERAGE_SAMPLES = 4096
 
@@ -36,6 +38,8 @@ def load_generator(
     precision: str = "fp32",
     noise: str = "const",
     class_idx: int | None = None,
+    translate: tuple[float, float] | None = None,
+    rotate: float | None = None,
 ) -> Generator:
     """Return the generator called `name_or_path` in models/zoo.toml, or that of a weight file of any supported format.
 
@@ -52,6 +56,9 @@ def load_generator(
         "const" (the noise images in the file), "none", or "random" (drawn anew from each code).
     class_idx
         Class to draw from a conditional model wherever no other label is given.
+    translate, rotate
+        Move every image to the right and down, in image widths, and turn it counter-clockwise, in degrees (StyleGAN3
+        only); in place of the transform that the file may hold, unless both are None.
 
     Raises
     ------
@@ -64,6 +71,12 @@ def load_generator(
     dtype = choose_precision(precision, place)
     path, model = find_weights(name_or_path)
     network = read_network(path)[1]
+    if translate is not None or rotate is not None:
+        if not isinstance(network, Movable):
+            raise HiganError(
+                f"{name_or_path} ({network.family}) cannot move or turn its images; leave translate and rotate out"
+            )
+        network.transform(translate or (0.0, 0.0), rotate or 0.0)
     psi, layers = network.truncation
     psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
     return Generator(

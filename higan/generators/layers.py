@@ -97,6 +97,38 @@ class EqualizedLinear(nn.Module):
         return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
 
 
+class MappingNetwork(nn.Module):
+    """z [N, z_dim] (and labels [N, label_dim]) -> w [N, w_dim]: fully connected layers with gain sqrt(2) after each.
+
+    That of StyleGAN2 and StyleGAN3, which differ in its depth.
+    """
+
+    def __init__(
+        self, z_dim: int, w_dim: int, depth: int, hidden_dim: int, label_dim: int, embed_dim: int, multiplier: float
+    ) -> None:
+        super().__init__()
+        self.embed = EqualizedLinear(label_dim, embed_dim) if label_dim else None
+        sizes = [z_dim + (embed_dim if label_dim else 0), *[hidden_dim] * (depth - 1), w_dim]
+        gain = math.sqrt(2)  # of the activation: lrelu(gain * a) = gain * lrelu(a)
+        self.dense: Any = nn.ModuleList(
+            EqualizedLinear(sizes[i], sizes[i + 1], gain, multiplier, bias_gain=gain) for i in range(depth)
+        )
+
+    def prepare(self) -> None:
+        """Compute in double precision from now on, so that codes depend neither on the batch nor on the device."""
+        self.double()
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        x = pixel_norm(z.to(self.dense[0].weight.dtype))
+        if self.embed is not None:
+            if label is None:
+                raise ValueError(f"a conditional model needs labels [N, {self.embed.weight.shape[1]}]")
+            x = torch.cat([x, pixel_norm(self.embed(label.to(x.dtype)))], dim=1)
+        for layer in self.dense:
+            x = F.leaky_relu(layer(x), SLOPE)
+        return x.to(z.dtype)
+
+
 @lru_cache(maxsize=64)
 def fir_kernel(
     channels: int, dtype: torch.dtype, device: torch.device, row: tuple[int, ...] = (1, 3, 3, 1), gain: float = 4.0

@@ -7,7 +7,7 @@ how codes are truncated are its own; nobody else asks which family a network is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,14 @@ def layered(space: str) -> bool:
 def per_layer(space: str) -> bool:
     """Whether a code of `space` holds a row for each layer, as in wp."""
     return space == SPACES[-1]
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A network that can draw all its images moved and turned."""
+
+    def transform(self, translate: tuple[float, float] = (0.0, 0.0), rotate: float = 0.0) -> None:
+        """Move images by a share of their width, to the right and down, and turn them counter-clockwise, in degrees."""
 
 
 class Network(Protocol):

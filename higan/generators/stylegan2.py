@@ -19,11 +19,11 @@ from higan.generators.layers import (
     EPSILON,
     SLOPE,
     EqualizedLinear,
+    MappingNetwork,
     Shapes,
     fir_kernel,
     infer_blocks,
     infer_mapping,
-    pixel_norm,
     random_weight,
     sample_sphere,
     to_sphere,
@@ -103,7 +103,7 @@ class StyleGAN2(nn.Module):
         self.num_layers = 2 * blocks
         self.dtype = torch.float32
 
-        self.mapping = Mapping(
+        self.mapping = MappingNetwork(
             z_dim, w_dim, mapping_layers, mapping_dim or w_dim, label_dim, embed_dim or w_dim, mapping_multiplier
         )
         self.register_buffer("w_avg", torch.zeros(w_dim))
@@ -210,35 +210,6 @@ class StyleGAN2(nn.Module):
             noise = None if noises is None or index == self.num_layers - 1 else noises[index]
             state = self.layer(index, state, wp[:, index], noise)
         return self.image(state)
-
-
-class Mapping(nn.Module):
-    """z [N, z_dim] (and labels [N, label_dim]) -> w [N, w_dim]: fully connected layers with gain sqrt(2) after each."""
-
-    def __init__(
-        self, z_dim: int, w_dim: int, depth: int, hidden_dim: int, label_dim: int, embed_dim: int, multiplier: float
-    ) -> None:
-        super().__init__()
-        self.embed = EqualizedLinear(label_dim, embed_dim) if label_dim else None
-        sizes = [z_dim + (embed_dim if label_dim else 0), *[hidden_dim] * (depth - 1), w_dim]
-        gain = math.sqrt(2)  # of the activation: lrelu(gain * a) = gain * lrelu(a)
-        self.dense: Any = nn.ModuleList(
-            EqualizedLinear(sizes[i], sizes[i + 1], gain, multiplier, bias_gain=gain) for i in range(depth)
-        )
-
-    def prepare(self) -> None:
-        """Compute in double precision from now on, so that codes depend neither on the batch nor on the device."""
-        self.double()
-
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        x = pixel_norm(z.to(self.dense[0].weight.dtype))
-        if self.embed is not None:
-            if label is None:
-                raise ValueError(f"a conditional model needs labels [N, {self.embed.weight.shape[1]}]")
-            x = torch.cat([x, pixel_norm(self.embed(label.to(x.dtype)))], dim=1)
-        for layer in self.dense:
-            x = F.leaky_relu(layer(x), SLOPE)
-        return x.to(z.dtype)
 
 
 class ModulatedConv(nn.Module):

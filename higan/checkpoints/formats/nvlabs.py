@@ -40,9 +40,7 @@ RULES = [
 
 
 def recognise(network: StoredNetwork) -> bool:
-    """Whether a generator of StyleGAN2's has such names; raise CheckpointError for one of StyleGAN3's."""
-    if any(name.startswith("synthesis.input.") for name in network.tensors):
-        raise CheckpointError("a StyleGAN3 generator; supported: PGGAN, StyleGAN, StyleGAN2")
+    """Whether a generator of StyleGAN2's has such names."""
     return "synthesis.b4.const" in network.tensors
 
 

@@ -1,0 +1,438 @@
+"""StyleGAN3's generator, configurations T and R (Karras et al. 2021, "Alias-free generative adversarial networks").
+
+The code of layer 0 places Fourier features, each other modulates a convolution, the last one that to the image. Between
+two convolutions the signal is sampled more finely for the leaky ReLU, then filtered and sampled more coarsely again
+(section 3.2). The state is the activations [N, C, H, W]; layer 0 needs none.
+
+A separable filter with its up- or downsampling, padding and cropping is one matrix per axis here, since products of
+matrices are what processors do fastest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from higan.generators.layers import (
+    EPSILON,
+    IMAGE_CHANNELS,
+    RESOLUTIONS,
+    SLOPE,
+    EqualizedLinear,
+    MappingNetwork,
+    Shapes,
+    infer_mapping,
+    random_weight,
+    sample_sphere,
+    to_sphere,
+    truncate,
+)
+from higan.generators.network import State
+
+GAIN = math.sqrt(2)  # of the activation
+MOST_TAPS = 64  # per sampling rate; trained networks have 6
+
+
+class StyleGAN3(nn.Module):
+    """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, R, R].
+
+    Parameters
+    ----------
+    resolution
+        Side R of the images.
+    channels
+        Number of channels of each convolution; there are L - 2 of them.
+    z_dim, w_dim, mapping_layers, mapping_dim, label_dim, embed_dim, mapping_multiplier
+        As those of `StyleGAN2`.
+    image_channels
+        Channels of the images.
+    kernel, radial
+        Side of the convolutions' kernels, and whether the filters after the activation are radially symmetric: 3 and
+        False in T, 1 and True in R.
+    clamp
+        Bound on the absolute value of activations, or None.
+    num_critical
+        Number of last layers whose cutoff is half of their sampling rate.
+    first_cutoff, first_stopband, last_stopband_rel
+        Of the layers' filters: they rise geometrically from the first layer's to R / 2, and that times the last (figure
+        4c and equation 1 of the reference program's `SynthesisNetwork`).
+    margin, filter_size, upsampling, output_scale
+        Pixels around the image in all but the last layers; taps per sampling rate; how much more finely the activation
+        is sampled; factor of the image.
+    sizes
+        Sides of the convolutions' outputs that a file states, checked against the above.
+
+    Raises
+    ------
+    ValueError
+        The sizes are others than the settings give, or a setting is out of range.
+    """
+
+    family: ClassVar[str] = "stylegan3"
+    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
+    truncation: ClassVar[tuple[float, int]] = (1.0, 1000)  # none, as the reference program; of all layers if any
+    w_avg: Tensor
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: Sequence[int],
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 2,
+        mapping_dim: int | None = None,
+        label_dim: int = 0,
+        embed_dim: int | None = None,
+        mapping_multiplier: float = 0.01,
+        image_channels: int = 3,
+        kernel: int = 3,
+        radial: bool = False,
+        clamp: float | None = 256,
+        num_critical: int = 2,
+        first_cutoff: float = 2,
+        first_stopband: float = 2**2.1,
+        last_stopband_rel: float = 2**0.3,
+        margin: int = 10,
+        filter_size: int = 6,
+        upsampling: int = 2,
+        output_scale: float = 0.25,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_size, self.image_channels = (resolution, resolution), image_channels
+        self.z_dim, self.w_dim, self.label_dim = z_dim, w_dim, label_dim
+        self.num_layers = len(channels) + 2
+        self.output_scale = output_scale
+        if not 1 <= resolution <= RESOLUTIONS[1] or not 0 <= margin <= resolution + 100:
+            raise ValueError(f"its images have a side of {resolution} and a margin of {margin}")
+        if not (1 <= filter_size <= MOST_TAPS and 1 <= upsampling <= MOST_TAPS and num_critical < len(channels)):
+            raise ValueError(
+                f"its filters have {filter_size} taps per rate, at {upsampling} times the rate, and {num_critical} of "
+                f"{len(channels)} layers are critical"
+            )
+        bands = layer_bands(
+            resolution, len(channels), num_critical, first_cutoff, first_stopband, last_stopband_rel, margin
+        )
+        if sizes is not None and (found := [band.size for band in bands[: len(channels)]]) != list(sizes):
+            raise ValueError(f"its layers have sides of {list(sizes)}; these settings give {found}")
+
+        self.mapping = MappingNetwork(
+            z_dim, w_dim, mapping_layers, mapping_dim or w_dim, label_dim, embed_dim or w_dim, mapping_multiplier
+        )
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.input = FourierFeatures(w_dim, channels[0], bands[0])
+        self.layers: Any = nn.ModuleList()
+        critical = len(channels) - num_critical
+        widths = [channels[0], *channels]
+        for index, after in enumerate([*channels, image_channels]):
+            to_image = index == len(channels)
+            self.layers.append(
+                Layer(
+                    w_dim,
+                    widths[index],
+                    after,
+                    bands[max(index - 1, 0)],
+                    bands[index],
+                    1 if to_image else kernel,
+                    1 if to_image else upsampling,
+                    0 if to_image else filter_size,
+                    radial and index < critical,
+                    clamp,
+                    to_image,
+                )
+            )
+
+    @staticmethod
+    def infer_settings(shapes: Shapes) -> dict[str, Any]:
+        """Return the constructor's arguments that the shapes of a state dict tell."""
+        count = sum(name.startswith("layers.") and name.endswith(".magnitude") for name in shapes)
+        if (image_channels := shapes[f"layers.{count - 1}.bias"][0]) not in IMAGE_CHANNELS:
+            raise ValueError(f"it makes {image_channels}-channel images; expected 1 (grey), 3 (RGB), 4 (RGBA)")
+        settings = infer_mapping(shapes) | {
+            "channels": [shapes[f"layers.{index}.bias"][0] for index in range(count - 1)],
+            "image_channels": image_channels,
+            "kernel": shapes["layers.0.weight"][2],
+            "radial": any(name.endswith(".down_filter") and len(shape) == 2 for name, shape in shapes.items()),
+        }
+        if "mapping.embed.weight" in shapes:
+            width, classes = shapes["mapping.embed.weight"]
+            settings |= {"label_dim": classes, "embed_dim": width, "z_dim": settings["z_dim"] - width}
+        return settings
+
+    @property
+    def largest_activation(self) -> int:
+        """Number of values per sample in the largest layer, as finely as it is sampled for the activation."""
+        return max(layer.weight.shape[0] * layer.fine_size**2 for layer in self.layers)
+
+    def transform(self, translate: tuple[float, float] = (0.0, 0.0), rotate: float = 0.0) -> None:
+        """Move and turn every image from now on, in place of the transform that the file may hold.
+
+        Parameters
+        ----------
+        translate
+            To the right and down, in image widths.
+        rotate
+            Counter-clockwise, in degrees.
+
+        Source: `make_transform` of the reference program's gen_images.py; the network takes the inverse.
+        """
+        sine, cosine = math.sin(math.radians(rotate)), math.cos(math.radians(rotate))
+        wanted = np.array([[cosine, sine, translate[0]], [-sine, cosine, translate[1]], [0, 0, 1]])
+        self.input.transform.copy_(torch.from_numpy(np.linalg.inv(wanted)))
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
+        self.mapping.prepare()
+        for layer in self.layers:
+            layer.prepare(dtype)
+
+    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
+        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
+        return sample_sphere(num, self.z_dim, seed, start)
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
+        return to_sphere(z)
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional model, labels [N, label_dim]."""
+        return self.mapping(z, label)
+
+    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
+        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
+        return truncate(w, self.w_avg, psi)
+
+    def styles(self, wp: Tensor) -> list[Tensor]:
+        """Return the L styles of wp [N, L, w_dim]: (cosine, sine, x, y) of the input, then one value per channel."""
+        return [module.style(wp[:, index]) for index, module in enumerate([self.input, *self.layers])]
+
+    def noise_size(self, layer: int) -> tuple[int, int]:
+        """Return (0, 0): no layer adds noise."""
+        return 0, 0
+
+    def initial(self, codes: Tensor) -> State:
+        """Return the state that enters layer 0, which is empty."""
+        return ()
+
+    def layer(self, index: int, state: State, code: Tensor, noise: Tensor | None = None) -> State:
+        """Apply all that reads the code [N, w_dim] of layer `index` and return the state that enters the next."""
+        if index == 0:
+            return (self.input(code),)
+        x = self.layers[index - 1](state[0], code)
+        return (x.float() * self.output_scale if index == self.num_layers - 1 else x,)
+
+    def image(self, state: State) -> Tensor:
+        """Return the image [N, C, R, R] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
+        return state[0]
+
+
+@dataclass(frozen=True)
+class Band:
+    """What the output of a layer is sampled at: side of the image with its margin, and frequencies per image width."""
+
+    size: int
+    rate: int
+    cutoff: float
+    half_width: float
+
+
+def layer_bands(
+    resolution: int,
+    count: int,
+    num_critical: int,
+    first_cutoff: float,
+    first_stopband: float,
+    last_stopband_rel: float,
+    margin: int,
+) -> list[Band]:
+    """Return the bands of `count` convolutions and of the image after them (reference program, `SynthesisNetwork`)."""
+    last_cutoff = resolution / 2
+    bands = []
+    for index in range(count + 1):
+        share = min(index / (count - num_critical), 1)
+        cutoff = first_cutoff * (last_cutoff / first_cutoff) ** share
+        stopband = first_stopband * (last_cutoff * last_stopband_rel / first_stopband) ** share
+        rate = 2 ** math.ceil(math.log2(min(2 * stopband, resolution)))
+        size = resolution if index >= count - 1 else rate + 2 * margin
+        bands.append(Band(size, rate, cutoff, max(stopband, rate / 2) - cutoff))
+    return bands
+
+
+class FourierFeatures(nn.Module):
+    """Code [N, w_dim] -> features [N, C, S, S]: waves that the code turns and moves, mixed over the channels."""
+
+    transform: Tensor
+    frequencies: Tensor
+    phases: Tensor
+
+    def __init__(self, w_dim: int, channels: int, band: Band) -> None:
+        super().__init__()
+        self.band = band
+        self.weight = nn.Parameter(random_weight(channels, channels))
+        self.style = EqualizedLinear(w_dim, 4)
+        # uniform in the disc of the band, as the reference program draws them
+        directions = random_weight(channels, 2)
+        radii = directions.square().sum(dim=1, keepdim=True).sqrt()
+        self.register_buffer("frequencies", directions / (radii * radii.square().exp().pow(0.25)) * band.cutoff)
+        self.register_buffer("phases", torch.zeros(channels))
+        self.register_buffer("transform", torch.eye(3))
+
+    def forward(self, code: Tensor) -> Tensor:
+        band = self.band
+        cosine, sine, x, y = (part.double() for part in self.style(code).unbind(dim=1))
+        length = (cosine.square() + sine.square()).sqrt()
+        cosine, sine, x, y = (part / length for part in (cosine, sine, x, y))
+        zero, one = torch.zeros_like(x), torch.ones_like(x)
+        turn = torch.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+        move = torch.stack([one, zero, -x, zero, one, -y, zero, zero, one], dim=1).view(-1, 3, 3)
+        placed = turn @ move @ self.transform.double()  # [N, 3, 3]
+        frequencies = self.frequencies.double()
+        phases = self.phases + (frequencies @ placed[:, :2, 2:])[:, :, 0]  # [N, C]
+        frequencies = frequencies @ placed[:, :2, :2]  # [N, C, 2]
+        amplitudes = 1 - (frequencies.norm(dim=2) - band.cutoff) / (band.rate / 2 - band.cutoff)
+        centres = (torch.arange(band.size, device=code.device, dtype=torch.float64) + 0.5 - band.size / 2) / band.rate
+        # sin(a + b) of the sum of what columns and rows give: few sines, each in double precision
+        across = 2 * math.pi * (frequencies[:, :, :1] * centres + phases[:, :, None])  # [N, C, S]
+        down = 2 * math.pi * (frequencies[:, :, 1:] * centres)
+        amplitudes = amplitudes.clamp(0, 1)[:, :, None]
+        parts = (amplitudes * across.sin(), down.cos(), amplitudes * across.cos(), down.sin())
+        sine_x, cosine_y, cosine_x, sine_y = (part.float() for part in parts)
+        waves = sine_x[:, :, None] * cosine_y[..., None] + cosine_x[:, :, None] * sine_y[..., None]  # [N, C, S, S]
+        weight = self.weight / math.sqrt(self.weight.shape[0])
+        return (weight @ waves.flatten(2)).unflatten(2, waves.shape[2:])
+
+
+class Layer(nn.Module):
+    """Modulated convolution, bias, filtered leaky ReLU: x [N, I, H, H], code [N, w_dim] -> [N, O, H', H'].
+
+    Towards the image there is neither demodulation, activation nor filter.
+    """
+
+    magnitude: Tensor
+    up_filter: Tensor
+    down_filter: Tensor
+
+    def __init__(
+        self,
+        w_dim: int,
+        in_channels: int,
+        out_channels: int,
+        before: Band,
+        after: Band,
+        kernel: int,
+        upsampling: int,
+        filter_size: int,
+        radial: bool,
+        clamp: float | None,
+        to_image: bool,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_weight(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.style = EqualizedLinear(w_dim, in_channels, bias=1.0)
+        self.register_buffer("magnitude", torch.ones([]))  # of the input, averaged over the training
+        self.clamp, self.to_image = clamp, to_image
+        fine_rate = max(before.rate, after.rate) * upsampling
+        self.up, self.down = fine_rate // before.rate, fine_rate // after.rate
+        self.in_size, self.out_size = before.size + kernel - 1, after.size
+        self.up_taps, self.down_taps = filter_size * self.up, filter_size * self.down
+        self.fine_size = self.in_size
+        self.prepared: tuple[Tensor, ...] | None = None
+        if to_image:
+            return
+        up = lowpass_filter(self.up_taps, before.cutoff, before.half_width, fine_rate)
+        down = (radial_filter if radial else lowpass_filter)(self.down_taps, after.cutoff, after.half_width, fine_rate)
+        self.register_buffer("up_filter", torch.from_numpy(up).to(self.bias))
+        self.register_buffer("down_filter", torch.from_numpy(down).to(self.bias))
+        self.fine_size = (self.out_size - 1) * self.down + self.down_taps
+        padding = self.fine_size + self.up_taps - 1 - self.in_size * self.up  # on both sides; less than 0 crops
+        self.offset = (padding + self.up) // 2
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Lay the weights and filters out once for inference in `dtype`; call again after they change."""
+        self.prepared = self._weights(dtype)
+
+    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Return the kernel [O, I, k, k], its squares summed [I, O], the bias and the filters as matrices."""
+        scale = self.magnitude.rsqrt()
+        if self.to_image:
+            return (self.weight * (scale / math.sqrt(self.weight.shape[1]))).to(dtype), self.bias.to(dtype)
+        weight = self.weight * self.weight.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
+        squares = weight.square().sum(dim=(2, 3)).t() / scale.square()
+        up = resampling_matrix(self.up_filter, self.up, self.offset, self.in_size, self.fine_size)
+        matrices = [up * self.up, up * (self.up * GAIN)]  # the gain of the activation goes through the leaky ReLU
+        if self.down_filter.ndim == 1:
+            offset = self.down_taps - 1
+            matrices.append(resampling_matrix(self.down_filter, self.down, offset, self.out_size, self.fine_size).t())
+        else:
+            matrices.append(self.down_filter.expand(len(self.bias), 1, -1, -1))
+        return weight.to(dtype), squares, self.bias.to(dtype), *(matrix.to(dtype).contiguous() for matrix in matrices)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        kernel, *rest = self.prepared or self._weights(x.dtype)
+        style = self.style(code)
+        if self.to_image:
+            x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], kernel, rest[0])
+            return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+        squares, bias, up_rows, up_columns, down = rest
+        if kernel.dtype == torch.float16:  # keeps products inside half precision's range; demodulation undoes it
+            style = style / style.abs().amax(dim=1, keepdim=True)
+        demodulation = (style.square() @ squares + EPSILON).rsqrt().to(kernel.dtype)
+        x = x.to(kernel.dtype) * style.to(kernel.dtype)[:, :, None, None]
+        x = F.conv2d(x, kernel, padding=kernel.shape[2] - 1)
+        x = torch.addcmul(bias[:, None, None], x, demodulation[:, :, None, None])
+        x = F.leaky_relu_(up_rows.t() @ (x @ up_columns), SLOPE)
+        if self.clamp is not None:
+            x = x.clamp(-self.clamp, self.clamp)
+        if down.ndim == 2:
+            return down.t() @ (x @ down)
+        return F.conv2d(x, down, stride=self.down, groups=x.shape[1])
+
+
+def resampling_matrix(taps: Tensor, factor: int, offset: int, coarse: int, fine: int) -> Tensor:
+    """Return the matrix [coarse, fine] of a symmetric filter between samples and `factor` times as many.
+
+    Sample j lies at position j * factor + offset of the padded finer signal, and value t of the result is the sum over
+    the `taps` from position t on: what lies outside counts as zero. The transpose leads from the finer to the coarser.
+    """
+    distance = torch.arange(coarse, device=taps.device)[:, None] * factor + offset
+    distance = distance - torch.arange(fine, device=taps.device)
+    inside = (distance >= 0) & (distance < len(taps))
+    return torch.where(inside, taps[distance.clamp(0, len(taps) - 1)], 0)
+
+
+def kaiser_window(taps: int, width: float, rate: float) -> np.ndarray:
+    """Return the window of a filter with a transition of `width` at a sampling rate (Kaiser 1974; `scipy.signal`)."""
+    attenuation = 2.285 * (taps - 1) * math.pi * (width / (rate / 2)) + 7.95
+    if attenuation > 50:
+        beta = 0.1102 * (attenuation - 8.7)
+    elif attenuation > 21:
+        beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
+    else:
+        beta = 0.0
+    return np.kaiser(taps, beta)
+
+
+def lowpass_filter(taps: int, cutoff: float, half_width: float, rate: float) -> np.ndarray:
+    """Return a separable low-pass filter [taps] of sum 1: a sinc under Kaiser's window."""
+    places = np.arange(taps) - (taps - 1) / 2
+    values = np.sinc(2 * cutoff / rate * places) * kaiser_window(taps, 2 * half_width, rate)
+    return values / values.sum()
+
+
+def radial_filter(taps: int, cutoff: float, half_width: float, rate: float) -> np.ndarray:
+    """Return a radially symmetric low-pass filter [taps, taps] of sum 1: a jinc under Kaiser's window."""
+    from scipy.special import j1
+
+    places = (np.arange(taps) - (taps - 1) / 2) / rate
+    radius = np.hypot(*np.meshgrid(places, places))
+    window = kaiser_window(taps, 2 * half_width, rate)
+    values = j1(2 * math.pi * cutoff * radius) / (math.pi * radius) * np.outer(window, window)
+    return values / values.sum()
