@@ -87,7 +87,10 @@ class Synthesis:
     def arrays(self) -> dict[str, Array]:
         """Return the files of the run: {name: what a row is}."""
         first = self.compute(0, 1, render=False)
-        arrays = {f"{name}.npy": Array(tuple(row.shape[1:]), np.dtype(np.float32)) for name, row in first.items()}
+        arrays = {
+            f"{name}.npy": Array(tuple(row.shape[1:]), np.dtype(str(row.dtype).removeprefix("torch.")))
+            for name, row in first.items()
+        }
         for group, names in self.predictor.names.items() if self.predictor else ():
             arrays[f"{group}.npy"] = Array((), np.dtype([(name, "<f4") for name in names]))
         return arrays
@@ -96,7 +99,7 @@ class Synthesis:
         """Return the codes of samples `start` to `stop` in every space that is written, by space."""
         generator, codes = self.generator, self.source.rows(start, stop)
         written = [space for space in generator.spaces if self.wp or not per_layer(space)]
-        return generator.follow(codes, self.space, until=written[-1])
+        return generator.follow(codes, self.space, self.source.labels(start, stop), until=written[-1])
 
     def compute(self, start: int, stop: int, render: bool = True) -> dict[str, Tensor]:
         """Return what there is of samples `start` to `stop`: {file name without .npy, or "images": [N, ...]}."""
@@ -106,6 +109,8 @@ class Synthesis:
             results |= {f"style{layer:02d}": style for layer, style in enumerate(styles)}
         if render and self.renders:
             results |= self.render(self.entry(results))
+        if (labels := self.source.labels(start, stop)) is not None:
+            results["labels"] = labels
         return results
 
     def pictures(self, num: int) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from higan.checkpoints.beside import weight_file
 from higan.checkpoints.formats import FORMATS
 from higan.checkpoints.formats.native import FORMAT, VERSION
 from higan.checkpoints.networks import describe, find_networks
@@ -66,9 +67,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def read(path: Path) -> Checkpoint:
     """Read a file; errors do not name it."""
+    path = weight_file(path)
     content = unpickling.read_objects(path)
     networks = find_networks(content, path.stat().st_size)
     for network in networks:
+        network.file = path
         for kind in FORMATS:
             if kind.recognise(network):
                 family, state_dict, settings = kind.convert(network)

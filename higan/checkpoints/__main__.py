@@ -29,13 +29,15 @@ def main() -> None:
     """Print what the file holds, and convert it if asked."""
     args = parse_args()
     from higan.checkpoints import write_checkpoint
+    from higan.checkpoints.beside import weight_file
     from higan.generators import read_network
 
     checkpoint, _ = read_network(args.file)
     values = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
     print(f"{'format':18} {checkpoint.format}")
     print(f"{'family':18} {checkpoint.family}")
-    print(f"{'size':18} {args.file.stat().st_size:,} bytes, {len(checkpoint.state_dict)} tensors, {values:,} values")
+    size = weight_file(args.file).stat().st_size
+    print(f"{'size':18} {size:,} bytes, {len(checkpoint.state_dict)} tensors, {values:,} values")
     for name, value in checkpoint.settings.items():
         print(f"{name:18} {value}")
     for note in checkpoint.notes:

@@ -11,6 +11,7 @@ import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -48,6 +49,8 @@ class StoredNetwork:
         The names that lead to it, such as ("models", "generator_smooth").
     size
         Bytes of the file: more than that its tensors cannot take.
+    file
+        The file itself, for what lies beside it on the disk.
     notes
         What a user should know of how it was read, a line each.
     """
@@ -58,6 +61,7 @@ class StoredNetwork:
     beside: MutableMapping[Any, Any] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     size: int = 0
+    file: Path = field(default_factory=Path)
     notes: list[str] = field(default_factory=list)
 
     def load(self) -> dict[str, Tensor]:

@@ -81,7 +81,9 @@ class ArgumentParser(argparse.ArgumentParser):
     def add_model(self) -> None:
         """Add model_name, --class_idx and --device."""
         self.add_argument("model_name", help="a model of models/zoo.toml, or the path of a weight file")
-        self.add_argument("--class_idx", type=int, help="class to draw, for a conditional model")
+        words = "of a conditional model: classes that the samples take in turn (numbers, 3-7, names or all), or a file "
+        words += "of one per sample (.npy, .txt)"
+        self.add_argument("--class_idx", nargs="+", metavar="CLASS", help=words)
         words = "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
         self.add_argument("--device", default="auto", help=words)
 

@@ -120,9 +120,9 @@ def main() -> None:
         write_codes(codes, folder, generator, f"{prefix}_")
         write_edit(edited, folder, prefix, generator)
         write_boundary(boundary, folder, f"{prefix}_boundary.npy")
-        rows: Iterable[NDArray[np.uint8]] = synthesize_steps(generator, edited.codes, edited.space)
+        rows: Iterable[NDArray[np.uint8]] = synthesize_steps(generator, edited.codes, edited.space, edited.labels)
         if args.blend and picture is not None:
-            before = generator.synthesize(codes[edited.space], edited.space)[0].cpu().numpy()
+            before = generator.synthesize(codes[edited.space], edited.space, edited.labels)[0].cpu().numpy()
             rows = blended(rows, picture.photo, before)
         write_page(folder / f"{prefix}.html", rows, edited, generator, source)
 

@@ -138,6 +138,7 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
         "latent_space_type": synthesis.space,
         "seed": args.seed if args.latent_codes_path is None else None,
         "class_idx": generator.class_idx,
+        "labels_sha256": generator.labels_sha256,
         "generate_style": args.generate_style,
         "predictor_name": predictor and predictor.name,
         "predictor_sha256": predictor and predictor.sha256,

@@ -88,11 +88,13 @@ def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] |
     return mixed if isinstance(style, Tensor) else mixed.numpy()
 
 
-def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> Iterator[NDArray[np.uint8]]:
+def synthesize_steps(
+    generator: Generator, codes: Tensor, space: str = "wp", labels: Tensor | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Yield, for each of N samples, the pictures of its S codes: uint8 [S, H, W, C].
 
     `codes` is [N, S, D], or [N, S, L, D] in the space "wp". The layers before the first one at which the codes of a
-    batch differ are computed once per sample, not once per step.
+    batch differ are computed once per sample, not once per step. `labels`, int64 [N], are the classes of codes in z.
 
     Raises
     ------
@@ -105,7 +107,8 @@ def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> 
     while start < len(codes):
         try:
             images, generator.batch_size = within_memory(
-                partial(_synthesize_batch, generator, codes[start:], space), generator.batch_size
+                partial(_synthesize_batch, generator, codes[start:], space, None if labels is None else labels[start:]),
+                generator.batch_size,
             )
         except NotFiniteError as error:
             raise error.after(start) from None
@@ -113,13 +116,14 @@ def synthesize_steps(generator: Generator, codes: Tensor, space: str = "wp") -> 
         yield from images.cpu().numpy()
 
 
-def _synthesize_batch(generator: Generator, codes: Tensor, space: str, size: int) -> Tensor:
+def _synthesize_batch(generator: Generator, codes: Tensor, space: str, labels: Tensor | None, size: int) -> Tensor:
     """Return uint8 [size, S, H, W, C] of the first `size` of codes [N, S, ...], at most N."""
     codes = codes[:size].to(generator.device)
     num, steps = codes.shape[:2]
     if not generator.has_layers:
         return torch.stack([generator.synthesize(codes[:, step], space) for step in range(steps)], dim=1)
-    wp = generator.to_wp(codes.flatten(0, 1), space).unflatten(0, (num, steps))  # [N, S, L, W]
+    labels = None if labels is None else labels[:size].repeat_interleave(steps)
+    wp = generator.to_wp(codes.flatten(0, 1), space, labels).unflatten(0, (num, steps))  # [N, S, L, W]
     differs = (wp != wp[:, :1]).any(dim=3).any(dim=1).any(dim=0).tolist()
     shared = differs.index(True) if True in differs else generator.num_layers
     trunk = generator.advance(generator.initial(wp[:, 0]), wp[:, 0], 0, shared)

@@ -57,6 +57,7 @@ def write_codes(
 ) -> None:
     """Write the samples' codes, [N, ...] by space, as `{prefix}{space}.npy`, and beside each what it was made with.
 
+    Their classes, "labels", become `{prefix}labels.npy`.
     Codes of a run in the folder, or of another `program`, are left as they are, which is logged.
     """
     run = read_run(folder)
@@ -102,7 +103,7 @@ def write_views(edited: Edited, generator: Generator, folder: Path, views: Views
     if not (views.pictures or views.page or views.video):
         return
     log = logging.getLogger("higan")
-    made = synthesize_steps(generator, edited.codes, edited.space)
+    made = synthesize_steps(generator, edited.codes, edited.space, edited.labels)
     rows: Rows = progress(iterable=made, total=len(edited.codes), unit="sample", leave=False)
     if views.pictures:
         rows = saved(rows, folder, edited.prefix)

@@ -277,7 +277,7 @@ def untruncated(generator: Generator, z: Tensor) -> Tensor:
     """Return entry codes of z as the network makes them without truncation."""
     psi, generator.truncation_psi = generator.truncation_psi, 1.0
     try:
-        return generator.to_entry(z, generator.spaces[0])
+        return generator.to_entry(z, generator.spaces[0], generator.labels(len(z)))
     finally:
         generator.truncation_psi = psi
 

@@ -62,6 +62,8 @@ class Edited:
         Heading of its page, and one sentence on what was done.
     codes
         [N, S, D], or [N, S, L, D] where `space` is "wp".
+    labels
+        Classes of the samples, int64 [N], where `space` is "z" and the model is conditional; else None.
     headings, origin
         What stands over each step, and the step that the others are compared with.
     boundaries
@@ -85,6 +87,7 @@ class Edited:
     names: list[str] | None = None
     numbers: list[int] | None = None
     details: dict[str, str] = field(default_factory=dict)
+    labels: Tensor | None = None
 
 
 RELEASED = "github.com/genforce/higan, folder boundaries/MODEL"
@@ -188,6 +191,7 @@ def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move
         origin=origin,
         boundaries=[boundary],
         details=details,
+        labels=None if layered(space) else codes.get("labels"),
     )
 
 
@@ -218,6 +222,7 @@ def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[E
         origin=first.origin,
         boundaries=[boundary for edit in edits for boundary in edit.boundaries],
         details=details,
+        labels=first.labels,
     )
 
 
@@ -226,6 +231,11 @@ def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: st
     ends = codes[space]
     if len(ends) < 2:
         raise HiganError("an interpolation needs at least 2 samples, found 1; give a larger --num")
+    labels = None if layered(space) else codes.get("labels")
+    if labels is not None:
+        if not torch.equal(labels[1:], labels[:-1]):
+            raise HiganError("samples of several classes are interpolated in w; give --latent_space_type=w")
+        labels = labels[:-1]
     last = steps - 1
     return Edited(
         prefix=f"interpolation_{space}",
@@ -237,6 +247,7 @@ def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: st
         origin=0,
         names=[f"Sample {index:05d} to {index + 1:05d}" for index in range(len(ends) - 1)],
         details={"Interpolated in": space},
+        labels=labels,
     )
 
 

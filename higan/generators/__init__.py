@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from higan.checkpoints import Checkpoint, read_checkpoint
+from higan.checkpoints.beside import files_of, model_name
 from higan.devices import choose_device, choose_precision
 from higan.errors import CheckpointError, HiganError
 from higan.files import digest
+from higan.generators.biggan import BigGAN
 from higan.generators.generator import Generator
 from higan.generators.network import Movable, Network
 from higan.generators.pggan import PGGAN
@@ -26,6 +30,7 @@ NETWORKS: dict[str, type[Network]] = {
     "stylegan": StyleGAN,
     "stylegan2": StyleGAN2,
     "stylegan3": StyleGAN3,
+    "biggan": BigGAN,
 }
 AVERAGE_SAMPLES = 4096
 
@@ -37,7 +42,7 @@ def load_generator(
     device: str = "auto",
     precision: str = "fp32",
     noise: str = "const",
-    class_idx: int | None = None,
+    class_idx: int | str | Sequence[int | str] | None = None,
     translate: tuple[float, float] | None = None,
     rotate: float | None = None,
 ) -> Generator:
@@ -55,7 +60,8 @@ def load_generator(
     noise
         "const" (the noise images in the file), "none", or "random" (drawn anew from each code).
     class_idx
-        Class to draw from a conditional model wherever no other label is given.
+        Class to draw from a conditional model wherever no other label is given; several, which samples take in turn; or
+        a file with one per sample: see `classes.parse_classes`.
     translate, rotate
         Move every image to the right and down, in image widths, and turn it counter-clockwise, in degrees (StyleGAN3
         only); in place of the transform that the file may hold, unless both are None.
@@ -70,7 +76,9 @@ def load_generator(
     place = choose_device(device)
     dtype = choose_precision(precision, place)
     path, model = find_weights(name_or_path)
-    network = read_network(path)[1]
+    checkpoint, network = read_network(path)
+    for note in checkpoint.notes:
+        logging.getLogger("higan").warning("%s: %s", path, note)
     if translate is not None or rotate is not None:
         if not isinstance(network, Movable):
             raise HiganError(
@@ -81,13 +89,13 @@ def load_generator(
     psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
     return Generator(
         network,
-        name=model.get("name", path.stem),
+        name=model.get("name") or model_name(path),
         device=place,
         dtype=dtype,
         truncation_psi=psi if truncation_psi is None else truncation_psi,
         truncation_layers=layers if truncation_layers is None else truncation_layers,
         noise=noise,
-        sha256=digest(path),
+        sha256=digest(*files_of(path)),
         predictor=model.get("predictor", ""),
         class_idx=class_idx,
     )

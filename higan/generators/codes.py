@@ -15,7 +15,7 @@ from higan.checkpoints.arrays import read_arrays
 from higan.devices import require_memory
 from higan.errors import HiganError
 from higan.files import digest, map_array
-from higan.generators.network import SPACES
+from higan.generators.network import SPACES, layered
 from higan.runs.provenance import origin_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ KEYS = ("wp", "w", "z", "dlatents", "latents", "latent", "latent_code", "latent_
 
 class Codes:
     """N latent codes as a generator takes them: drawn from a seed, or those of a file.
+
+    For z of a conditional model their classes are there too, as "labels", int64 [N].
 
     Parameters
     ----------
@@ -76,6 +78,7 @@ class Codes:
             if num < 1:
                 raise HiganError(f"the number of samples is {num}; give --num of at least 1, or --latent_codes_path")
             self.num, self.space, self.source = num, generator.spaces[0], f"seed {seed}"
+            self.labels(num - 1, num)
             return
         array = code_array(self.path, space)
         self.space, why = find_space(self.path, array.shape, generator, space)
@@ -91,6 +94,7 @@ class Codes:
         self.row = row
         self.source = f"{self.path}: {self.num} codes of {self.space} ({why})"
         self.require_finite()
+        self.labels(self.num - 1, self.num)
 
     @property
     def sha256(self) -> str | None:
@@ -103,20 +107,27 @@ class Codes:
             return self.generator.sample(min(stop, self.num) - start, self.seed, start)
         return self.generator.normalize(torch.from_numpy(self.values(start, stop)), self.space)
 
+    def labels(self, start: int, stop: int) -> Tensor | None:
+        """Return the classes of codes `start` to `stop`, int64, of z of a conditional model, else None."""
+        return None if layered(self.space) else self.generator.labels(stop - start, start)
+
     def follow(self, samples: Sequence[int] | None = None) -> dict[str, Tensor]:
         """Return codes in their space and in every one that follows: {"z": [N, z_dim], "w": ..., "wp": ...}.
 
-        `samples` are the numbers of those to take, None for all; HiganError where a file has no such number.
+        `samples` are the numbers of those to take, None for all; HiganError where a file has no such number. With z of
+        a conditional model come their classes, "labels", int64 [N].
         """
         if samples is not None and self.path is not None and max(samples) >= self.num:
             raise HiganError(f"{self.path} has no sample {max(samples)}: its {self.num} codes are numbered from 0")
         generator = self.generator
         size = 2 * generator.z_dim + generator.num_layers * generator.w_dim
+        spans = [(0, self.num)] if samples is None else [(number, number + 1) for number in samples]
         count = self.num if samples is None else len(samples)
         require_memory(4 * count * size, f"{count} samples")
-        if samples is None:
-            return generator.follow(self.rows(0, self.num), self.space)
-        return generator.follow(torch.cat([self.rows(number, number + 1) for number in samples]), self.space)
+        classes = [found for span in spans if (found := self.labels(*span)) is not None]
+        labels = torch.cat(classes) if classes else None
+        codes = generator.follow(torch.cat([self.rows(*span) for span in spans]), self.space, labels)
+        return codes if labels is None else codes | {"labels": labels}
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Return a copy of rows of the file as they stand, float32."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from higan.devices import require_memory, within_memory
 from higan.errors import HiganError
-from higan.generators.network import Network, State, layered, per_layer
+from higan.generators.classes import Classes, parse_classes
+from higan.generators.network import Network, State, TruncatesZ, layered, per_layer
 
 MOST_PSI = 100  # 1 is no truncation; far above it images are nothing but white or black
 NOISES = ("const", "none", "random")
@@ -64,8 +66,10 @@ class Generator:
         Number of classes of a conditional model, else 0.
     truncation_psi, truncation_layers
         wp[l] = w_avg + (w - w_avg) * psi for l < truncation_layers, w otherwise (Karras et al. 2019, appendix B).
-    class_idx
-        Class of a conditional model where no label is given, or None.
+    truncates_z
+        Psi acts on z as it is drawn instead (BigGAN); then truncation_layers is 0.
+    classes
+        The classes of a conditional model's samples, or None.
     batch_size
         Images synthesised at once; chosen from the memory there is, may be set, and halves itself on lack of memory.
     sha256
@@ -91,7 +95,7 @@ class Generator:
         noise: str = "const",
         sha256: str = "",
         predictor: str = "",
-        class_idx: int | None = None,
+        class_idx: int | str | Sequence[int | str] | None = None,
     ) -> None:
         if noise not in NOISES:
             raise HiganError(f"unknown noise {noise!r}; expected one of {', '.join(NOISES)}")
@@ -114,12 +118,38 @@ class Generator:
         self.spaces: tuple[str, ...] = self.network.spaces
         self.has_layers = self.num_layers > 0
         self.entry = self.spaces[-1]
-        self.truncation_psi = float(truncation_psi)
+        self.truncates_z = isinstance(self.network, TruncatesZ)
+        if self.truncates_z and truncation_layers:
+            raise HiganError(f"truncation_layers is {truncation_layers}; {name} ({self.family}) truncates z: give 0")
+        self.truncation_psi = truncation_psi
         self.truncation_layers = min(truncation_layers, self.num_layers)
-        self.class_idx = class_idx
+        self.classes: Classes | None = None
         if class_idx is not None:
-            self._one_hot(class_idx, 1)
+            if not self.label_dim:
+                raise HiganError(f"{name} is not conditional; leave the class out")
+            self.classes = parse_classes(class_idx, self.label_dim, getattr(network, "class_names", ()), name)
         self.batch_size = self._choose_batch_size()
+
+    @property
+    def class_idx(self) -> int | list[int] | None:
+        """The class, or the classes that samples take in turn; None if a file has one for each, or there is none."""
+        return self.classes.in_turn() if self.classes is not None else None
+
+    @property
+    def labels_sha256(self) -> str | None:
+        """Digest of the classes of a file with one for each sample, else None."""
+        return self.classes.sha256 if self.classes is not None else None
+
+    @property
+    def truncation_psi(self) -> float:
+        """Psi, which may be set."""
+        return self._truncation_psi
+
+    @truncation_psi.setter
+    def truncation_psi(self, psi: float) -> None:
+        self._truncation_psi = float(psi)
+        if isinstance(self.network, TruncatesZ):
+            self.network.truncate(self._truncation_psi)
 
     def sample(self, num: int, seed: int, start: int = 0) -> Tensor:
         """Return z, float32 [num, z_dim] on the CPU, as the family draws it (all but BigGAN: of norm sqrt(z_dim)).
@@ -134,6 +164,19 @@ class Generator:
     def normalize(self, codes: Tensor, space: str) -> Tensor:
         """Return codes [N, ...] of another tool as the model draws those of `space`: z on its sphere, others kept."""
         return codes if layered(space) else self.network.normalize(codes)
+
+    def labels(self, num: int, start: int = 0) -> Tensor | None:
+        """Return the classes, int64 [num], of the samples from `start` on; None for an unconditional model.
+
+        Raises HiganError if no class has been chosen.
+        """
+        if not self.label_dim:
+            return None
+        if self.classes is None:
+            raise HiganError(
+                f"{self.name} is conditional; choose a class from 0 to {self.label_dim - 1}, or several (--class_idx)"
+            )
+        return torch.from_numpy(self.classes.of(num, start))
 
     def psi(self) -> Tensor:
         """Return the truncation of every layer, float32 [L] on the CPU: psi below `truncation_layers`, 1 above."""
@@ -311,13 +354,14 @@ class Generator:
     def _one_hot(self, label: int | Codes | None, num: int) -> Tensor | None:
         """Return labels as one-hot rows, float32 [num, label_dim], or None for an unconditional model."""
         count = self.label_dim
-        label = self.class_idx if label is None else label
         if not count:
             if label is None:
                 return None
             raise HiganError(f"{self.name} is not conditional; leave the class out")
         if label is None:
-            raise HiganError(f"{self.name} is conditional; choose a class from 0 to {count - 1} (--class_idx)")
+            if self.classes is not None and (self.classes.source or len(self.classes.indices) > 1):
+                raise HiganError(f"{self.name} draws several classes; give those of these codes: see Generator.labels")
+            label = self.labels(num)
         if isinstance(label, int) and not 0 <= label < count:
             raise HiganError(f"class {label}; {self.name} has classes 0 to {count - 1}")
         labels = torch.as_tensor(label, device=self.device)

@@ -127,3 +127,11 @@ class Network(Protocol):
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
     ) -> object: ...
+
+
+@runtime_checkable
+class TruncatesZ(Protocol):
+    """What a network also has if psi acts on z as it is drawn, not on w."""
+
+    def truncate(self, psi: float) -> None:
+        """Take psi for the z that `sample` draws, and for what else depends on it; raise HiganError if it cannot be."""

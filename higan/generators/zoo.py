@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from higan.checkpoints.beside import has_weights
 from higan.errors import HiganError
-from higan.files import is_file, read_small
+from higan.files import read_small
 
 if sys.version_info >= (3, 11):
     import tomllib  # needs Python 3.11
@@ -88,7 +89,7 @@ def find_file(name: str, model: dict[str, Any]) -> Path | None:
     for folder in folders():
         for file in model["files"]:
             for path in (folder / file, folder / name / file):
-                if is_file(path):
+                if has_weights(path):
                     return path
     return None
 
@@ -112,11 +113,13 @@ def find_weights(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
             f"put it in {folders()[0]}; works now: {embedded(zoo)}"
         )
     path = Path(name_or_path)
-    if is_file(path):
+    if has_weights(path):
         return path, {}
     with contextlib.suppress(OSError):  # a name too long for a file
         if path.exists():
-            raise HiganError(f"{path} is a folder, a pipe or a device; expected a weight file or a model's name")
+            raise HiganError(
+                f"{path} is a folder without weights, a pipe or a device; expected a weight file or a model's name"
+            )
     close = difflib.get_close_matches(text, zoo, n=3, cutoff=0.5)
     hint = f"; close: {', '.join(close)}" if close else ""
     raise HiganError(

@@ -101,7 +101,9 @@ def describe_origin(generator: Generator) -> dict[str, str]:
     rows = {"Model": f"{generator.name} ({generator.family}, {' × '.join(map(str, generator.image_size))})"}
     if generator.sha256:
         rows["Weights (SHA-256)"] = generator.sha256
-    if generator.truncation_layers and generator.truncation_psi != 1:
+    if generator.truncates_z:
+        rows["Truncation"] = f"z is drawn with psi {generator.truncation_psi:g}"
+    elif generator.truncation_layers and generator.truncation_psi != 1:
         rows["Truncation"] = f"psi {generator.truncation_psi:g} on the first {generator.truncation_layers} layers"
     elif generator.has_layers:
         rows["Truncation"] = "none"

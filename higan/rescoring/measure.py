@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -175,7 +176,10 @@ def prepare_codes(
     codes: np.ndarray | Tensor | None,
     space: str,
 ) -> dict[str, Tensor]:
-    """Return what synthesis starts from: "wp" where the model has it, and "z" if it is moved, on the device."""
+    """Return what synthesis starts from: "wp" where the model has it, and "z" if it is moved, on the device.
+
+    With z of a conditional model come their classes, "labels", int64 [N].
+    """
     given = generator.sample(num, seed) if codes is None else torch.as_tensor(codes).to(torch.float32)
     if codes is None:
         space = "z"
@@ -183,15 +187,16 @@ def prepare_codes(
         raise HiganError("codes are empty or not finite; expected finite numbers")
     if codes is not None:
         given = generator.normalize(given, space)
+    labels = None if layered(space) else generator.labels(len(given))
     prepared: dict[str, Tensor] = {}
     if generator.has_layers:
-        blocks = given.split(1024)
-        prepared[generator.entry] = torch.cat([generator.to_wp(block, space) for block in blocks])
+        blocks = zip(given.split(1024), repeat(None) if labels is None else labels.split(1024), strict=False)
+        prepared[generator.entry] = torch.cat([generator.to_wp(block, space, of) for block, of in blocks])
     if any(not layered(boundary.space) for boundary in boundaries) or not prepared:
         if layered(space):
             raise HiganError(f"a z boundary moves codes of space z, but the codes are of {space}")
         prepared[space] = given.to(generator.device, torch.float32)
-    return prepared
+    return prepared | ({} if labels is None else {"labels": labels})
 
 
 def random_boundaries(generator: Generator, boundaries: Sequence[Boundary], num: int, seed: int) -> list[Boundary]:
@@ -280,6 +285,7 @@ def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, sample
     sums = Sums(plan, samples[:size])
     rows = slice(sums.rows.start, sums.rows.stop)
     wp = plan.base[generator.entry][rows] if generator.has_layers else None
+    labels = plan.base["labels"][rows] if "labels" in plan.base else None
 
     def draw(state: State, codes: Tensor, layer: int) -> Tensor:
         return generator.image(generator.advance(state, codes, layer, last))
@@ -288,14 +294,14 @@ def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, sample
         sums.add(move, predict(predictor, moved, rows.start), image_change(images, moved))
 
     if wp is None:
-        images = generator.synthesize(plan.base["z"][rows], "z")
+        images = generator.synthesize(plan.base["z"][rows], "z", labels)
     else:
         below = generator.initial(wp)
         images = draw(below, wp, 0)
     sums.values["base"] = predict(predictor, images, rows.start)
     for index, move in enumerate(plan.moves):
         if move.first is None:
-            add(index, generator.synthesize(move.apply(plan.base["z"][rows], rows), "z"))
+            add(index, generator.synthesize(move.apply(plan.base["z"][rows], rows), "z", labels))
     if wp is None:
         return sums
     for layer in range(1 + max((move.first for move in plan.moves if move.first is not None), default=-1)):

@@ -409,7 +409,8 @@ def make_strips(
         columns = [whole] if not layers else [direction.chosen or whole, whole, *((layer,) for layer in layers)]
         rows = slice(sample, sample + 1)
         moved = [Step(step, column if whole else ()).apply(code, rows) for column in columns]
-        strips.append(generator.synthesize(torch.cat([code, *moved]), space).cpu().numpy())
+        label = int(base["labels"][sample]) if "labels" in base and not layered(space) else None
+        strips.append(generator.synthesize(torch.cat([code, *moved]), space, label).cpu().numpy())
     return np.stack(strips) if strips else np.zeros((0, 0, 0, 0, 3), dtype=np.uint8)
 
 
@@ -422,6 +423,8 @@ def describe(generator: Generator, predictor: Predictor) -> dict[str, Any]:
         "resolution": generator.resolution,
         "truncation_psi": generator.truncation_psi,
         "truncation_layers": generator.truncation_layers,
+        "class_idx": generator.class_idx,
+        "labels_sha256": generator.labels_sha256,
         "predictor": predictor.name,
         "predictor_sha256": predictor.sha256,
         "versions": versions(),

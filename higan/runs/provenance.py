@@ -38,7 +38,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }
 DRAWING = ("truncation_psi", "truncation_layers", "class_idx", "noise")  # how pictures are drawn
 # settings of a run that decide its codes of z and w; those of w+ depend on DRAWING too
-CODES = ("model_sha256", "latent_codes_sha256", "latent_space_type", "seed", "class_idx")
+CODES = ("model_sha256", "latent_codes_sha256", "latent_space_type", "seed", "class_idx", "labels_sha256")
 
 
 def origin_of(path: str | Path) -> Origin:

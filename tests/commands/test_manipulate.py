@@ -281,6 +281,16 @@ def test_conditional_models_take_a_class(place: Path, refused: Any) -> None:
     (place / "z.txt").write_text("(deep, z): boundaries/tiny/deep_boundary.npy\n")
     command = ("classes.pth", "z.txt", "-N", 1, "-S", 3, "--generate_html", "-o", "out")
     assert run("manipulate", *command, "--class_idx=2") == 0
+    several = ("classes.pth", "z.txt", "-N", 3, "-S", 3, "--save_raw_synthesis", "-o", "several")
+    assert run("manipulate", "--class_idx", 2, 0, *several) == 0
+    assert np.load(place / "several" / "labels.npy").tolist() == [2, 0, 2]
+    one = ("classes.pth", "z.txt", "-N", 2, "-S", 3, "--save_raw_synthesis", "-o", "one")
+    assert run("manipulate", *one, "--class_idx=0") == 0
+    first, same = (place / folder / "deep_z_00001_002.jpg" for folder in ("several", "one"))
+    assert first.read_bytes() == same.read_bytes()
+    between = ("classes.pth", "-N", 2, "--interpolate", "--class_idx", "0,1", "-o", "between")
+    assert "several classes are interpolated in w" in refused("manipulate", *between)
+    assert run("manipulate", *between, "--latent_space_type=w") == 0
     assert "conditional" in refused("manipulate", *command)
     assert "not conditional" in refused("manipulate", "tiny.pth", "list.txt", "-N", 1, "--class_idx=0")
 

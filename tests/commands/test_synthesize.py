@@ -211,9 +211,20 @@ def test_conditional_models_take_a_class(model: Path, tmp_path: Path, capsys: py
         assert synthesize(*options, "-o", tmp_path / str(index), f"--class_idx={index}") == 0
     codes = [np.load(tmp_path / index / "w.npy") for index in "02"]
     assert np.abs(codes[0] - codes[1]).max() > 1e-3
+    for name, classes in (("words", ("0", "2")), ("commas", ("0,2",))):
+        assert synthesize("--class_idx", *classes, *options, "-o", tmp_path / name) == 0
+        assert np.load(tmp_path / name / "labels.npy").tolist() == [0, 2, 0, 2]
+        found = np.load(tmp_path / name / "w.npy")
+        assert np.array_equal(found[::2], codes[0][::2]) and np.array_equal(found[1::2], codes[1][1::2])
+        assert json.loads((tmp_path / name / "run.json").read_text())["settings"]["class_idx"] == [0, 2]
+    labels = tmp_path / "words" / "labels.npy"
+    again = ("-i", tmp_path / "words" / "z.npy", "--class_idx", labels, "--skip_image")
+    assert synthesize(tmp_path / "classes.pth", *again, "-o", tmp_path / "again") == 0
+    np.testing.assert_allclose(np.load(tmp_path / "again" / "w.npy"), found, atol=1e-5)
     capsys.readouterr()
     for arguments, expected in (
         (options, "is conditional"),
+        ((tmp_path / "classes.pth", "-N", 5, "--class_idx", labels), "holds 4 classes; sample 4 has none"),
         ((*options, "--class_idx=3"), "has classes 0 to 2"),
         ((model, "-N", 4, "--class_idx=0"), "is not conditional"),
     ):

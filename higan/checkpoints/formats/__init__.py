@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from higan.checkpoints.formats import genforce, genforce_zoo, native, nvlabs, nvlabs_stylegan3, rosinality, tensorflow
+from higan.checkpoints.formats import (
+    biggan,
+    genforce,
+    genforce_zoo,
+    native,
+    nvlabs,
+    nvlabs_stylegan3,
+    rosinality,
+    tensorflow,
+)
 from higan.checkpoints.formats.layout import Converted
 from higan.checkpoints.networks import StoredNetwork
 
@@ -26,4 +35,4 @@ class Format(Protocol):
         """Return family, state dict in the network's layout and settings; raise CheckpointError if they do not fit."""
 
 
-FORMATS: tuple[Format, ...] = (native, tensorflow, nvlabs, nvlabs_stylegan3, rosinality, genforce, genforce_zoo)
+FORMATS: tuple[Format, ...] = (native, tensorflow, nvlabs, nvlabs_stylegan3, rosinality, genforce, genforce_zoo, biggan)
