@@ -11,7 +11,6 @@ from collections.abc import Callable
 from types import FrameType
 
 from higan.errors import HiganError
-from higan.logs import one_line, silence
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -43,10 +42,12 @@ def run_script(main: Callable[[], None]) -> None:
     finally:  # what comes later changes nothing any more, or ends the process whatever its threads do
         for number in (signal.SIGINT, signal.SIGTERM):
             handle_signals(number, signal.SIG_DFL if status else signal.SIG_IGN)
-    if line:
-        with contextlib.suppress(OSError):
-            print(one_line(f"{sys.argv[0]}: {line}"), file=sys.stderr, flush=True)
     if status:
+        from higan.logs import one_line, silence  # not above: --help is to cost no time
+
+        if line:
+            with contextlib.suppress(OSError):
+                print(one_line(f"{sys.argv[0]}: {line}"), file=sys.stderr, flush=True)
         try:
             sys.stdout.flush()
         except OSError:
