@@ -1,5 +1,8 @@
 """HiGAN: how semantics are laid out over the layers of image generators, and how to move along them.
 
+    generator = higan.load_generator("stylegan2_rooms")
+    images = generator.synthesize(generator.sample(4, seed=0), "z")  # uint8 [4, 64, 64, 3]
+
 The names below are imported on first use, so that `import higan` costs nothing.
 """
 

@@ -59,7 +59,7 @@ class Lock:
             self.file = self.path.stat()
             if not rank:
                 for other in folder.glob(f"{LOCK_FILE}[1-9]*"):
-                    with FileLock(other, timeout=0):
+                    with FileLock(other, timeout=0), suppress(OSError):
                         other.unlink()
         except Timeout:
             self.lock.release()
