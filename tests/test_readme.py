@@ -78,7 +78,7 @@ def test_scripts_from_elsewhere(tmp_path: Path) -> None:
         done = run([sys.executable, str(project / script), *arguments], folder, **poor)
         assert done.stderr == ""
     for page in (
-        "aus gabe/ö/synthesis.html",
+        "aus gabe/ö/viz.html",
         "ä/rescore.html",
         "日 本/window_w_ß.html",
         "ñ/stylegan2_rooms_window.html",

@@ -4,8 +4,8 @@
   torchrun --nproc-per-node=8 synthesize.py stylegan2_church -N 500000 --generate_prediction
 
 Writes into the output folder z.npy and w.npy (wp.npy and styleNN.npy on request), one structured array per group of
-scores (`np.load("attribute.npy")["indoor_lighting"]`), images/000000.jpg, run.json and the log. Killed or stopped with
-Ctrl-C, the same command goes on where it was. Sample i depends on the seed and i alone.
+scores (`np.load("attribute.npy")["indoor_lighting"]`), raw pictures as 000000.jpg, run.json and the log. Killed or
+stopped with Ctrl-C, the same command goes on where it was. Sample i depends on the seed and i alone.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def parse_args() -> argparse.Namespace:
     add("--save_wp", action="store_true", help="write wp.npy as well (it follows from w.npy)")
     add("--generate_prediction", action="store_true", help="score the images: one .npy per group of scores")
     parser.add_predictor()
-    add("--save_raw_synthesis", action="store_true", help="write every image into images/")
-    add("--image_format", default="jpg", choices=("jpg", "png", "webp"), help="of images/ (default: jpg)")
+    add("--save_raw_synthesis", action="store_true", help="write every image, as 000000.jpg")
+    add("--image_format", default="jpg", choices=("jpg", "png", "webp"), help="of raw images (default: jpg)")
     add("--generate_html", action="store_true", help="write a page of the samples, the first 2000 at most")
     add("--html_row", type=int, default=0, help="rows of the page (default 0: what the samples need)")
     add("--html_col", type=int, default=0, help="columns of the page (default 0: what the window holds)")
     add("--viz_size", type=int, default=0, help="height of the page's images (default 0: their own)")
-    add("--html_name", default="synthesis.html", help="the page's file name (default: %(default)s)")
+    add("--html_name", default="viz.html", help="the page's file name (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -37,7 +37,8 @@ from higan.runs.folders import Lock, open_folder, remove_strays
 
 FORMAT = 1
 RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "arrays": dict, "versions": dict}
-RUN_FILE, BLOCK_FOLDER, IMAGE_FOLDER = "run.json", "blocks", "images"
+RUN_FILE, BLOCK_FOLDER = "run.json", "blocks"
+EARLIER_IMAGE_FOLDER = "images"  # where runs of version 0.1 wrote images, whose record does not say where
 BYTES_PER_PIXEL = {"jpg": 0.8, "png": 2.3, "webp": 0.6}  # upper estimates, from noisy pictures
 IMAGES_WAITING = 512
 FREE_RESERVE = 2**26
@@ -101,6 +102,7 @@ class Run:
             "block_size": block_size,
             "arrays": {name: array.describe(num) for name, array in self.arrays.items()},
             "versions": versions(),
+            "image_folder": "",
         }
         self.lock: Lock | None = None
         self.files: dict[str, tuple[BinaryIO, int]] = {}  # by name; with the place of the first row
@@ -139,7 +141,7 @@ class Run:
             if not self.record["complete"]:
                 (self.folder / BLOCK_FOLDER).mkdir(exist_ok=True)
             if self.image_format:
-                (self.folder / IMAGE_FOLDER).mkdir(exist_ok=True)
+                self.image_folder.mkdir(exist_ok=True)
         except OSError as error:
             raise disk_error(self.folder, error) from None
         return pending
@@ -154,6 +156,11 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def image_folder(self) -> Path:
+        """Where images are written: the run's own folder, or, in a run that version 0.1 began, one in it."""
+        return self.folder if "image_folder" in self.record else self.folder / EARLIER_IMAGE_FOLDER
 
     @property
     def num_blocks(self) -> int:
@@ -243,7 +250,7 @@ class Run:
         name = f"{index:06d}.{self.image_format}"
         temporary = self.folder / BLOCK_FOLDER / f".{name}{TEMPORARY}"
         temporary.write_bytes(encode_image(image, self.image_format or "jpg"))
-        temporary.replace(self.folder / IMAGE_FOLDER / name)
+        temporary.replace(self.image_folder / name)
 
     def _mark(self, block: int) -> Path:
         return self.folder / BLOCK_FOLDER / f"{block:06d}"
@@ -285,13 +292,14 @@ class Run:
             shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)  # first: nothing counts as done any more
             for name in {*self.arrays, *earlier["arrays"]}:
                 (self.folder / Path(name).name).unlink(missing_ok=True)
-            shutil.rmtree(self.folder / IMAGE_FOLDER, ignore_errors=True)
+            for image in images_in(self.folder, earlier):
+                image.unlink()
             (self.folder / RUN_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise disk_error(self.folder, error) from None
 
     def _require_empty(self) -> None:
-        names = [*self.arrays, *([IMAGE_FOLDER] if self.image_format else []), BLOCK_FOLDER]
+        names = [*self.arrays, *([f"{0:06d}.{self.image_format}"] if self.image_format else []), BLOCK_FOLDER]
         for name in names:
             if (self.folder / name).exists():
                 raise HiganError(
@@ -326,6 +334,16 @@ class Run:
                 f"{self.folder} needs about {format_size(needed)} and {format_size(free)} are free; make room or "
                 "choose another --output_dir (--skip_image and no --save_raw_synthesis need less)"
             )
+
+
+def images_in(folder: Path, record: Mapping[str, Any]) -> list[Path]:
+    """Return the images in a run's folder that are of the run with this record."""
+    num, image_format = record.get("num", 0), record.get("settings", {}).get("image_format")
+    place = folder if "image_folder" in record else folder / EARLIER_IMAGE_FOLDER
+    found = place.iterdir() if image_format and place.is_dir() else iter(())
+    return [
+        path for path in found if path.suffix == f".{image_format}" and path.stem.isdecimal() and int(path.stem) < num
+    ]
 
 
 def read_array(path: str | Path) -> np.ndarray:

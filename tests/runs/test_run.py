@@ -196,7 +196,33 @@ def test_images_are_written_behind(tmp_path: Path) -> None:
     from PIL import Image
 
     for index in range(10):
-        assert np.array_equal(np.asarray(Image.open(tmp_path / "images" / f"{index:06d}.png")), images[index])
+        assert np.array_equal(np.asarray(Image.open(tmp_path / f"{index:06d}.png")), images[index])
+
+
+def test_a_run_of_version_0_1_goes_on_in_its_folder_of_images(tmp_path: Path) -> None:
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    (tmp_path / "000009.png").write_bytes(b"a picture of the user's")
+    with Run(tmp_path, {"image_format": "png"}, {}, 4, 4, image_format="png", resolution=8) as run:
+        run.begin()
+    record = json.loads((tmp_path / RUN_FILE).read_text())
+    (tmp_path / RUN_FILE).write_text(json.dumps({key: value for key, value in record.items() if key != "image_folder"}))
+    with Run(tmp_path, {"image_format": "png"}, {}, 4, 4, image_format="png", resolution=8) as run:
+        assert run.begin() == [0]
+        run.write_images(0, images)
+        run.finish(0)
+        run.drain()
+        run.complete()
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [f"{i:06d}.png" for i in range(4)]
+    with Run(tmp_path, {"image_format": "png"}, {}, 4, 4, image_format="png", resolution=8) as run:
+        assert run.begin(overwrite=True) == [0]
+    assert not list((tmp_path / "images").iterdir()) and (tmp_path / "000009.png").exists()
+    (tmp_path / RUN_FILE).unlink()
+    (tmp_path / "000000.png").touch()
+    with (
+        Run(tmp_path, {}, {}, 4, 4, image_format="png", resolution=8) as run,
+        pytest.raises(HiganError, match=r"has 000000\.png but no run\.json"),
+    ):
+        run.begin()
 
 
 def test_write_atomic_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
