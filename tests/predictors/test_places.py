@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.golden import read_case, write_scene_files
 
 from higan import load_predictor
 from higan.errors import CheckpointError, HiganError
 from higan.predictors.places import FILES, find_places, load_places, prepare, read_categories
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-CASE: dict[str, Any] = json.loads((GOLDEN / "scene_predictor.json").read_text())
-EXPECTED = np.load(GOLDEN / "scene_predictor.npz", allow_pickle=False)
-
-
-def weight(key: str, shape: list[int]) -> np.ndarray:
-    """Return the rule's value of a state-dict key of the scene family."""
-    generator = np.random.default_rng([CASE["seed"], zlib.crc32(key.encode())])
-    values = np.asarray(generator.standard_normal(tuple(shape))).astype(np.float32)
-    last = key.rpartition(".")[2]
-    if last == "running_var":
-        return np.abs(values) * np.float32(0.5) + np.float32(0.5)
-    if last in ("running_mean", "bias"):
-        return np.float32(0.1) * values
-    if values.ndim == 1:
-        return np.float32(1) + np.float32(0.1) * values
-    if key == "fc.weight":
-        return np.float32(0.002) * values
-    return values * np.float32(np.sqrt(2.0 / np.prod(shape[1:])))
+CASE, EXPECTED = read_case("scene_predictor")
 
 
 def make_image(index: int) -> np.ndarray:
@@ -48,17 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four files as they are published, in the form of before PyTorch 0.4.1."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("scene")
-    state = {
-        f"module.{key}": torch.from_numpy(weight(key, shape))
-        for key, shape, _ in CASE["state_dict"]
-        if not key.endswith("num_batches_tracked")
-    }
-    checkpoint = {"arch": "wideresnet18", "epoch": 90, "state_dict": state}
-    torch.save(checkpoint, folder / FILES[0], _use_new_zipfile_serialization=False)
-    values = np.random.default_rng([CASE["seed"], zlib.crc32(b"W_attribute")]).standard_normal((102, 512))
-    np.save(folder / FILES[1], np.float32(0.001) * values.astype(np.float32))
-    (folder / FILES[2]).write_text("".join(f"/c/category{index}/indoor {index}\n" for index in range(365)))
-    (folder / FILES[3]).write_text("".join(f"attribute {index}\n" for index in range(102)))
+    write_scene_files(folder, folder, [f"attribute {index}" for index in range(102)])
     return folder
 
 

@@ -145,3 +145,36 @@ def digest(tensors: dict[str, Tensor]) -> str:
         if not key.endswith(FIXED):
             value.update(key.encode() + tensors[key].contiguous().numpy().tobytes())
     return value.hexdigest()
+
+
+def scene_weight(key: str, shape: list[int], seed: int) -> np.ndarray:
+    """The tensor that the weight rule gives a state-dict key of the scene family."""
+    generator = np.random.default_rng([seed, zlib.crc32(key.encode())])
+    values = np.asarray(generator.standard_normal(tuple(shape))).astype(np.float32)
+    last = key.rpartition(".")[2]
+    if last == "running_var":
+        return np.abs(values) * np.float32(0.5) + np.float32(0.5)
+    if last in ("running_mean", "bias"):
+        return np.float32(0.1) * values
+    if values.ndim == 1:
+        return np.float32(1) + np.float32(0.1) * values
+    if key == "fc.weight":
+        return np.float32(0.002) * values
+    return values * np.float32(np.sqrt(2.0 / np.prod(shape[1:])))
+
+
+def write_scene_files(weights: Path, annotations: Path, attributes: list[str]) -> None:
+    """Write the scene predictor's files into two folders as they are published, as PyTorch before 0.4.1 wrote them."""
+    case, _ = read_case("scene_predictor")
+    state = {
+        f"module.{key}": torch.from_numpy(scene_weight(key, shape, case["seed"]))
+        for key, shape, _ in case["state_dict"]
+        if not key.endswith("num_batches_tracked")
+    }
+    checkpoint = {"arch": "wideresnet18", "epoch": 90, "state_dict": state}
+    torch.save(checkpoint, weights / "wideresnet18_places365.pth.tar", _use_new_zipfile_serialization=False)
+    values = np.random.default_rng([case["seed"], zlib.crc32(b"W_attribute")]).standard_normal((102, 512))
+    np.save(weights / "W_sceneattribute_wideresnet18.npy", np.float32(0.001) * values.astype(np.float32))
+    categories = "".join(f"/c/category{index}/indoor {index}\n" for index in range(365))
+    (annotations / "categories_places365.txt").write_text(categories)
+    (annotations / "labels_sunattribute.txt").write_text("".join(f"{name}\n" for name in attributes))
