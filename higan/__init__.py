@@ -22,6 +22,7 @@ SOURCES = {
     "read_boundary": "higan.directions.boundaries",
     "write_boundary": "higan.directions.boundaries",
     "train_boundary": "higan.directions.training",
+    "find_directions": "higan.directions.unsupervised",
     "Inversion": "higan.editing.inversion",
     "interpolate": "higan.editing.edits",
     "invert": "higan.editing.inversion",

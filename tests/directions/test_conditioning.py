@@ -50,3 +50,29 @@ def test_conditioning_that_cannot_be() -> None:
         condition(wood, [make_boundary("long", (1, 9))])
     with pytest.raises(HiganError, match="same space and model"):
         condition(wood, [make_boundary("deep", (1, 3, 8), "wp")])
+
+
+def test_conditioning_in_the_metric_of_the_codes() -> None:
+    """Of all directions that leave the others alone, the nearest as the codes vary."""
+    random = np.random.default_rng(0)
+    roots = random.standard_normal((2, 16, 16)) * np.logspace(0, -1.5, 16)
+    covariance = roots @ roots.transpose(0, 2, 1)
+    boundary = make_boundary("wood", (1, 2, 16), "wp")
+    others = [make_boundary("view", (1, 16)), make_boundary("light", (1, 2, 16), "wp")]
+    result = condition(boundary, others, covariance)
+    for layer in range(2):
+        n = np.stack([np.broadcast_to(other.direction[0], (2, 16))[layer] for other in others], axis=1).astype(float)
+        row, c = boundary.direction[0, layer].astype(float), covariance[layer]
+        expected = row - c @ n @ np.linalg.solve(n.T @ c @ n, n.T @ row)
+        expected *= np.linalg.norm(row) / np.linalg.norm(expected)
+        assert result.direction[0, layer] == pytest.approx(expected, abs=1e-4)
+        assert result.direction[0, layer] @ n == pytest.approx(0, abs=1e-5)
+
+
+def test_conditioning_layers_that_keep_their_weights() -> None:
+    direction = make_boundary("wood", (1, 3, 16), "wp").direction
+    boundary = Boundary("wood", direction, "wp", info={"norm": "all layers"})
+    other = make_boundary("view", (1, 16))
+    result = condition(boundary, [other])
+    assert float((result.direction[0] * other.direction[0]).sum()) == pytest.approx(0, abs=1e-5)
+    assert np.linalg.norm(result.direction) == pytest.approx(np.linalg.norm(direction), abs=1e-5)

@@ -1,0 +1,66 @@
+"""Find directions without scores, for re-scoring to tell what they move.
+
+    python -m higan.directions stylegan2_rooms --method closed_form --num 20 -o directions
+    python rescore.py stylegan2_rooms directions/boundary_list.txt --layerwise_rescoring
+
+pca: principal components of w. activations: of what leaves a layer. closed_form: eigenvectors of the style weights.
+random: random directions, as a control. Written are NAME_boundary.npy, NAME_boundary.json and boundary_list.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from higan.commands.options import ArgumentParser, require_range
+from higan.commands.scripts import run_script
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = ArgumentParser(__doc__, "python -m higan.directions")
+    add = parser.add_argument
+    parser.add_model()
+    methods = ("pca", "activations", "closed_form", "random")
+    add("--method", default="pca", choices=methods, help="(default: pca)")
+    add("-K", "--num", type=int, default=20, help="directions to find (default: 20)")
+    add(
+        "--layers", help="closed_form: whose weights are factorised, such as 2-5 (default: all); activations: one layer"
+    )
+    add("--samples", type=int, default=10_000, help="samples of pca and activations (default: 10000)")
+    add("--seed", type=int, default=0, help="of the samples and of random directions (default: 0)")
+    parser.add_output("MODEL_METHOD")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Find the directions and write them."""
+    args = parse_args()
+    require_range(args, {"num": 1, "samples": 2, "seed": 0})
+
+    from higan.directions.boundaries import write_boundary
+    from higan.directions.lists import extend_boundary_list
+    from higan.directions.unsupervised import find_directions
+    from higan.generators import load_generator
+    from higan.logs import open_log
+    from higan.runs.folders import output_folder
+
+    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
+    boundaries = find_directions(generator, args.method, args.num, args.layers, args.samples, args.seed)
+    with output_folder(args.output_dir or f"{generator.name}_{args.method}") as folder:
+        log = open_log(folder, args.logfile_name)
+        log.info("%s", shlex.join(sys.argv))
+        written = {}
+        for boundary in boundaries:
+            boundary.info |= {"model_name": generator.name, "model_sha256": generator.sha256}
+            path = write_boundary(boundary, folder)
+            written[path.name] = boundary
+            share = boundary.info.get("share")
+            log.info("%s%s", boundary.name, "" if share is None else f": {100 * share:.1f} % of the whole")
+        path = extend_boundary_list(folder, written)
+        log.info("written to %s; rescore.py takes %s and tells what they move", folder, path)
+
+
+if __name__ == "__main__":
+    run_script(main)
