@@ -210,6 +210,13 @@ MUTATIONS = [
         "test_stop.py",
     ),
     Mutation(
+        "a signal that C code makes another error of is that error",
+        "run_script",
+        "stops.append(number)",
+        "stops.clear()",
+        "test_scripts.py::test_a_signal_of_which_c_code_makes_another_error_is_one_line",
+    ),
+    Mutation(
         "a second process may work in a folder that another one holds",
         "Lock.__init__",
         "self.lock.acquire()",

@@ -21,12 +21,18 @@ def run_script(main: Callable[[], None]) -> None:
     more, as with `| head`.
     """
     status, line = 0, ""
+    stops: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        stops.append(number)
+        raise KeyboardInterrupt
+
     open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
-        handle_signals(signal.SIGTERM, interrupt)
+        handle_signals(stop)
         main()
         sys.stdout.flush()
     except HiganError as error:
@@ -36,12 +42,13 @@ def run_script(main: Callable[[], None]) -> None:
     except (OSError, MemoryError) as error:
         reason = str(error) or "there is too little memory"
         status, line = 2, f"error: {reason}; once that is mended, run the command again"
-    except KeyboardInterrupt as error:
-        number = signal.SIGTERM if error.args == (signal.SIGTERM,) else signal.SIGINT
+    except (KeyboardInterrupt, Exception) as error:  # C code that imports a module makes another error of a stop
+        if not stops and not isinstance(error, KeyboardInterrupt):
+            raise
+        number = signal.Signals(stops[0] if stops else signal.SIGINT)
         status, line = 128 + number, f"stopped by {number.name}; run the same command again"
     finally:  # what comes later changes nothing any more, or ends the process whatever its threads do
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handle_signals(number, signal.SIG_DFL if status else signal.SIG_IGN)
+        handle_signals(signal.SIG_DFL if status else signal.SIG_IGN)
     if status:
         from higan.logs import one_line, silence  # not above: --help is to cost no time
 
@@ -55,15 +62,11 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(status)
 
 
-def interrupt(number: int, _: FrameType | None) -> None:
-    """Answer SIGTERM as Python answers Ctrl-C."""
-    raise KeyboardInterrupt(number)
-
-
-def handle_signals(number: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    """Let `handler` answer a signal, unless it is ignored: a shell ignores Ctrl-C for what runs in the background."""
-    if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, handler)
+def handle_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    """Let `handler` answer Ctrl-C and SIGTERM where they are not ignored, as Ctrl-C is for what runs behind a shell."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def open_streams() -> None:

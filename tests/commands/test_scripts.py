@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -57,6 +58,20 @@ def test_a_signal_is_one_line(number: signal.Signals, capsys: pytest.CaptureFixt
     assert status == 128 + number and said.count("\n") == 1
     assert f"stopped by {number.name}; run the same command again" in said
     assert signal.getsignal(number) == signal.SIG_DFL  # the next one ends the process at once
+
+
+def test_a_signal_of_which_c_code_makes_another_error_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "signalling.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, said = end(lambda: ctypes.pythonapi.PyCapsule_Import(b"signalling.capsule", 0), capsys)
+    assert status == 143 and "stopped by SIGTERM; " in said and said.count("\n") == 1
+
+
+def test_a_mistake_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ValueError, match="later"):
+        run_script(lambda: int("later"))
 
 
 def test_an_interrupt_of_a_library_s_is_sigint(capsys: pytest.CaptureFixture[str]) -> None:
