@@ -198,9 +198,9 @@ MUTATIONS = [
     Mutation(
         "conditioning takes nothing away",
         "condition",
-        "rest = row - basis @ (basis.T @ row)",
+        "rest = row - along @ np.linalg.lstsq(basis.T @ along, basis.T @ row, rcond=None)[0]",
         "rest = row",
-        "test_boundaries.py",
+        "test_conditioning.py",
     ),
     Mutation(
         "a signal ends the block under way",
@@ -233,7 +233,7 @@ MUTATIONS = [
     Mutation(
         "the w boundary that is re-scored is not scaled by psi",
         "make_step",
-        "direction = generator.psi().double()[:, None] * direction",
+        "direction = strength.double()[:, None] * direction",
         "direction = torch.ones(generator.num_layers, 1) * direction",
         REFERENCE_SCORES,
     ),
