@@ -17,6 +17,7 @@ SOURCES = {
     "Generator": "higan.generators",
     "load_generator": "higan.generators",
     "Predictor": "higan.predictors",
+    "available_predictors": "higan.predictors",
     "load_predictor": "higan.predictors",
     "Boundary": "higan.directions.boundaries",
     "read_boundary": "higan.directions.boundaries",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ from higan.devices import choose_device
 from higan.errors import HiganError
 from higan.predictors.predictor import Predictor
 
-__all__ = ["Predictor", "load_predictor"]
+__all__ = ["Predictor", "available_predictors", "load_predictor"]
 
 NAMES = ("rooms", "scene", "colors")
+FORMS = {  # what is reserved before a colon, and how it goes on
+    "text": "text:PHRASES",
+    "torchvision": "torchvision:ARCH=FILE",
+    "timm": "timm:ARCH=FILE",
+}
+KNOWN = (*NAMES, *FORMS.values(), "package.module:callable of your own")
 
 
 def load_predictor(name: str, device: str | torch.device = "auto", **options: Any) -> Predictor:
@@ -24,13 +31,23 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
     Parameters
     ----------
     name
-        "rooms", "scene", "colors", or "package.module:callable". The callable gets `device` (a torch.device) and
-        `options` by name and returns an object with `names` ({group: [name, ...]}) and `predict(images)`: uint8 images
-        [N, H, W, 3] on the device -> {group: tensor or array [N, K]}; `levels` ({name: level}) is optional.
+        - "rooms", "scene", "colors";
+        - "text:PHRASES" or "text=FOLDER:PHRASES": `higan.predictors.text.load_text`;
+        - "torchvision:ARCH=FILE", "timm:ARCH=FILE": `higan.predictors.classifiers.load_classifier`;
+        - "package.module:callable". The callable gets `device` (a torch.device) and `options` by name and returns an
+          object with `names` ({group: [name, ...]}) and `predict(images)`: uint8 images [N, H, W, 3] on the device ->
+          {group: tensor or array [N, K]}; `levels` ({name: level}) is optional. Where `predict` takes float images from
+          0 to 255 too and keeps their gradients, the scores can be differentiated.
     device
         "auto", "cpu", "cuda" or "cuda:N".
     options
-        Handed to the predictor: `path` (rooms); `folder` and `resize` (scene).
+        Handed to the predictor: `path` (rooms); `folder` and `resize` (scene); `folder` (text).
+
+    Examples
+    --------
+    >>> predictor = load_predictor("rooms")
+    >>> predictor.predict(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))["attribute"].shape
+    torch.Size([1, 20])
 
     Raises
     ------
@@ -38,7 +55,17 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
         The name is unknown, its files are missing, or the callable or what it returns is not as above.
     """
     device = choose_device(str(device))
-    if ":" in name:
+    kind, colon, rest = name.partition(":")
+    kind, _, folder = kind.partition("=")
+    if kind == "text":
+        from higan.predictors.text import load_text
+
+        return load_text(rest, device=device, name=name, **({"folder": folder} if folder else {}), **options)
+    if kind in FORMS:
+        from higan.predictors.classifiers import load_classifier
+
+        return load_classifier(kind, rest, device=device, name=name, **options)
+    if colon:
         return load_own(name, device, **options)
     if name == "rooms":
         from higan.predictors.rooms import load_rooms
@@ -52,7 +79,34 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
         from higan.predictors.colors import load_colors
 
         return load_colors(device=device, **options)
-    raise HiganError(f"unknown predictor {name!r}; known: {', '.join(NAMES)}, or package.module:callable of your own")
+    raise HiganError(f"unknown predictor {name!r}; known: {', '.join(KNOWN)}")
+
+
+def available_predictors() -> list[str]:
+    """Return what `load_predictor` takes here: the names whose files are in place, and the forms that a package allows.
+
+    >>> "rooms" in available_predictors()
+    True
+    """
+    return [FORMS.get(name, name) for name in (*NAMES, *FORMS) if not why_not(name)]
+
+
+def why_not(name: str) -> str:
+    """Return why the predictor or form `name` cannot be used, "" if it can."""
+    packages = {"text": ("transformers", "safetensors"), "torchvision": ("torchvision",), "timm": ("timm",)}
+    if missing := [package for package in packages.get(name, ()) if importlib.util.find_spec(package) is None]:
+        extra = "text" if name == "text" else "classifiers"
+        return f"the package {missing[0]} is missing: pip install 'higan[{extra}]'"
+    try:
+        if name == "text":
+            from higan.predictors.text import find_model, find_models
+
+            find_models() or find_model(None)
+        elif name not in FORMS:
+            load_predictor(name, device="cpu")
+    except HiganError as error:
+        return str(error)
+    return ""
 
 
 def load_own(name: str, device: torch.device, **options: Any) -> Predictor:

@@ -15,7 +15,8 @@ from higan.errors import HiganError
 def main() -> None:
     """Print one paragraph per predictor."""
     ArgumentParser(__doc__, "python -m higan.predictors").parse_args()
-    from higan.predictors import NAMES, load_predictor
+    from higan.predictors import FORMS, NAMES, load_predictor, why_not
+    from higan.predictors.text import USAGE, find_models
 
     for name in NAMES:
         try:
@@ -30,6 +31,15 @@ def main() -> None:
                 print(f"    {member}{f' ({predictor.levels[member]})' if member in predictor.levels else ''}")
             if len(members) > 40:
                 print(f"    ... and {len(members) - 40} more")
+    for name, form in FORMS.items():
+        reason = why_not(name)
+        print(f"{form}\n  not usable: {reason}" if reason else form)
+        if name == "text":
+            print(f'  --predictor_name "{USAGE}", see higan.predictors.text.load_text')
+            for model, folder in sorted(find_models().items()):
+                print(f"    {model} ({folder})")
+        else:
+            print("  a classifier's state dict, FILE.json beside it: see higan.predictors.classifiers.load_classifier")
     print("your own\n  --predictor_name package.module:callable, see higan.predictors.load_predictor")
 
 

@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from higan.checkpoints.networks import load
-from higan.checkpoints.pickles.stored import StoredTensor
-from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError, HiganError
 from higan.files import digest, read_small
 from higan.generators.zoo import folders
 from higan.predictors.predictor import Predictor
+from higan.predictors.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from higan.predictors.weights import fill_network, read_weights
 from higan.runs.run import read_array
 
 FILES = (
@@ -31,9 +30,9 @@ FILES = (
 )
 SIZE = 224
 NUM_CATEGORIES, NUM_ATTRIBUTES, NUM_FEATURES = 365, 102, 512
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIZES = ("pillow", "device")
 CHUNKS = {"cpu": 16, "cuda": 256}  # images at a time: an activation is 64 x 112 x 112
+RESIZE = Preprocessing((SIZE, SIZE), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
 
 
 class WideResNet(nn.Module):
@@ -147,18 +146,26 @@ def find_places(folder: Path | None = None) -> list[Path]:
 
 
 def prepare(images: Tensor, resize: str) -> Tensor:
-    """Return uint8 images [N, H, W, 3] as the network's input [N, 3, 224, 224], on their device."""
+    """Return images [N, H, W, 3] as the network's input [N, 3, 224, 224], on their device.
+
+    Float images from 0 to 255 get the values of the uint8 images next to them, and the gradients of the resize on the
+    device: rounding has none of its own.
+    """
+    smooth = RESIZE(images) if images.is_floating_point() else None
+    if smooth is not None:
+        images = images.detach().round().to(torch.uint8)
     if resize == "pillow":
         from PIL import Image
 
         originals = [Image.fromarray(image) for image in images.cpu().numpy()]
         pictures = [original.resize((SIZE, SIZE), Image.Resampling.BILINEAR) for original in originals]
-        images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).to(images.device)
-    x = images.permute(0, 3, 1, 2).float()
-    if resize == "device":
-        x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
-        x = x.round_()  # Pillow's result is uint8 as well
-    mean, deviation = (torch.tensor(value, device=x.device)[:, None, None] for value in (MEAN, DEVIATION))
+        resized = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).to(images.device)
+        x = resized.permute(0, 3, 1, 2).float()
+    else:
+        x = RESIZE(images).round_()  # Pillow's result is uint8 as well
+    if smooth is not None:
+        x = smooth + (x - smooth).detach()
+    mean, deviation = (torch.tensor(value, device=x.device)[:, None, None] for value in (IMAGENET_MEAN, IMAGENET_STD))
     return (x / 255 - mean) / deviation
 
 
@@ -168,34 +175,10 @@ def read_network(path: Path) -> WideResNet:
     Negative weights of the classifier are set to 0, as the reference program does: category scores depend on it.
     """
     network = WideResNet()
-    state = {key.replace("module.", ""): value for key, value in read_state(path).items()}
-    expected = network.state_dict()
-    needed = {key for key in expected if not key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
-    if missing := sorted(needed - state.keys()):
-        raise CheckpointError(f"{path} lacks {len(missing)} tensors of the scene predictor, {missing[0]} among them")
-    for key, value in expected.items():
-        if key in state and state[key].shape != value.shape:
-            raise CheckpointError(f"{path}: {key} is {list(state[key].shape)}; expected {list(value.shape)}")
-    network.load_state_dict({key: state.get(key, value) for key, value in expected.items()})
+    fill_network(network, read_weights(path, network.state_dict()), f"{path}, expected {FILES[0]} as it is published,")
     with torch.no_grad():
         network.fc.weight.clamp_(min=0)
     return network
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a training checkpoint's "state_dict", through the allow-list."""
-    try:
-        content = read_objects(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} has no state_dict; expected {FILES[0]} as it is published")
-    tensors = load({key: value for key, value in state.items() if isinstance(value, StoredTensor)}, path.stat().st_size)
-    for key, value in tensors.items():
-        if not value.isfinite().all():
-            raise CheckpointError(f"{path}: {key} holds NaN or infinity; fetch {FILES[0]} again")
-    return tensors
 
 
 def read_matrix(path: Path) -> np.ndarray:

@@ -26,7 +26,9 @@ class Predictor:
     names
         Names of the scores of each group, in column order: {"attribute": ["indoor_lighting", ...], ...}.
     score
-        uint8 images [N, H, W, 3] (RGB) on `device` -> {group: [N, K]}, K = len(names[group]).
+        Images [N, H, W, 3] (RGB) on `device`, uint8 -> {group: [N, K]}, K = len(names[group]). The project's own
+        predictors take float images from 0 to 255 too, of which the scores carry the gradients: this is what
+        `train_boundary.py --solver gradient` differentiates.
     device
         Where `score` expects its images.
     levels

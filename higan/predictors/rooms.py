@@ -81,7 +81,10 @@ class RoomsPredictor(nn.Module):
         return self
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Return uint8 images [N, H, W, 3] as the network's input [N, 3, R, R], resized antialiased where needed."""
+        """Return images [N, H, W, 3], uint8 or float from 0 to 255, as the network's input [N, 3, R, R].
+
+        They are resized antialiased where needed.
+        """
         x = images.permute(0, 3, 1, 2).float()
         if x.shape[2:] != (self.resolution, self.resolution):
             size = (self.resolution, self.resolution)

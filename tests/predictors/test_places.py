@@ -59,6 +59,16 @@ def test_resize_on_the_device_is_near(files: Path, images: torch.Tensor) -> None
     np.testing.assert_allclose(scores["attribute"], EXPECTED["attribute"], atol=2e-2)
 
 
+@pytest.mark.parametrize("resize", ["pillow", "device"])
+def test_scores_can_be_differentiated(files: Path, images: torch.Tensor, resize: str) -> None:
+    predictor = load_places(files, resize=resize)
+    floats = images[:1].float().requires_grad_(True)
+    scores = predictor.score(floats)["attribute"]
+    assert torch.allclose(scores, predictor.predict(images[:1])["attribute"], atol=1e-4)
+    (gradient,) = torch.autograd.grad(scores[0, 0], floats)
+    assert gradient.abs().amax(dim=(1, 2, 3)).gt(0).all() and gradient.isfinite().all()
+
+
 def test_names(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIGAN_MODELS", str(files))
     predictor = load_predictor("scene", device="cpu")
@@ -142,7 +152,11 @@ def test_damaged_weights_are_refused(files: Path, tmp_path: Path) -> None:
         (tmp_path / file).symlink_to(files / file)
     state = torch.load(files / FILES[0], weights_only=True)["state_dict"]
     for content, words in (
-        (state, "has no state_dict; expected wideresnet18_places365.pth.tar as it is published"),
+        ({"epoch": 90}, "it holds no tensors; expected the state dict of a network"),
+        (
+            state | {"other": torch.zeros(1)},
+            r"expected wideresnet18_places365.pth.tar as it is published, has 1 tensors",
+        ),
         ({"state_dict": state | {"module.fc.bias": torch.zeros(364)}}, r"fc.bias is \[364\]; expected \[365\]"),
         ({"state_dict": state | {"module.fc.bias": torch.full((365,), torch.nan)}}, "fc.bias holds NaN or infinity"),
     ):

@@ -40,6 +40,16 @@ def test_written_weights_score_alike(weights: Path) -> None:
     torch.testing.assert_close(predictor.predict(images)["attribute"], expected, atol=1e-5, rtol=1e-4)
 
 
+def test_scores_can_be_differentiated(weights: Path) -> None:
+    predictor = load_rooms(weights)
+    images = torch.randint(0, 256, (2, 40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    floats = images.float().requires_grad_(True)
+    scores = predictor.score(floats)["attribute"]
+    torch.testing.assert_close(scores.detach(), predictor.predict(images)["attribute"].clone())
+    (gradient,) = torch.autograd.grad(scores.sum(), floats)
+    assert gradient.abs().amax(dim=(1, 2, 3)).gt(0).all()
+
+
 def test_features_are_what_the_head_reads(weights: Path) -> None:
     network = read_rooms(weights)[0].eval()
     images = torch.randn(2, 3, 32, 32)

@@ -1,0 +1,107 @@
+"""The weights of a predictor's network: a state dict out of a file, nothing of which is ever run, into the network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from higan.checkpoints.networks import find_networks
+from higan.checkpoints.pickles.unpickling import read_objects
+from higan.errors import CheckpointError, HiganError
+from higan.files import read_small
+
+PROGRAMS = {  # a part of the zip file -> what it is
+    "constants.pkl": "a TorchScript program",
+    "models/model.json": "an exported program",
+    "serialized_exported_program.json": "an exported program",
+}
+
+
+def read_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
+    """Return the tensors of the network in a file, as float32.
+
+    The file is a .safetensors or a PyTorch one, of a state dict, a training checkpoint or a whole module. Of several
+    networks in it, the one that has most of `names` is meant, and of those the average over the training.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged, a program, or holds something else or numbers that are not finite.
+    """
+    try:
+        tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, names)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity; fetch the file again")
+    return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file; errors do not name it."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise HiganError(f"{path} needs the package safetensors: pip install safetensors") from None
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"it is cut short or no safetensors file ({error})") from None
+
+
+def read_torch(path: Path, names: Collection[str]) -> dict[str, Tensor]:
+    """Return the tensors of the network in a PyTorch file; errors do not name it."""
+    if program := find_program(path):
+        raise CheckpointError(
+            f"{program}, which would be run to be used; give the state dict (torch.save(model.state_dict(), FILE)), or "
+            "load it in a module of your own: --predictor_name module:callable"
+        )
+    found = find_networks(read_objects(path), path.stat().st_size)
+    if not found:
+        raise CheckpointError("it holds no tensors; expected the state dict of a network")
+    return max(found, key=lambda network: len(network.tensors.keys() & names)).load()
+
+
+def find_program(path: Path) -> str:
+    """Return what kind of program a file is, "" if it is none."""
+    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        names = {name.partition("/")[2] or name for name in zipfile.ZipFile(path).namelist()}
+        return next((kind for part, kind in PROGRAMS.items() if part in names), "")
+    return ""
+
+
+def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Give a network its weights; raise CheckpointError, which begins with `origin`, unless they are its own."""
+    expected = network.state_dict()
+    needed = {key for key in expected if not key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
+    for missing, what in ((needed - tensors.keys(), "lacks"), (tensors.keys() - expected.keys(), "has")):
+        if missing:
+            wrong = "" if what == "lacks" else " that the network has not"
+            raise CheckpointError(f"{origin} {what} {len(missing)} tensors{wrong}, {min(missing)[:80]} among them")
+    for key, value in expected.items():
+        if key in tensors and tensors[key].shape != value.shape:
+            raise CheckpointError(f"{origin}: {key} is {list(tensors[key].shape)}; expected {list(value.shape)}")
+    network.load_state_dict({key: tensors.get(key, value) for key, value in expected.items()})
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raise CheckpointError, which names it, if there is none."""
+    try:
+        settings = json.loads(read_small(path).decode())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no JSON file ({error})") from None
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} holds a {type(settings).__name__}; expected an object {{...}}")
+    return settings
