@@ -80,7 +80,7 @@ def load_classifier(library: str, which: str, device: torch.device | None = None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{description}: {error}") from None
     network = make_network(library, architecture, len(settings["names"]))
-    tensors = read_weights(path, network.state_dict())
+    tensors = read_weights(path, network)
     fill_network(network, tensors, f"{path}, a {architecture} of {len(settings['names'])} outputs,")
     device = device or torch.device("cpu")
     network = network.eval().requires_grad_(False).to(device)

@@ -175,7 +175,7 @@ def read_network(path: Path) -> WideResNet:
     Negative weights of the classifier are set to 0, as the reference program does: category scores depend on it.
     """
     network = WideResNet()
-    fill_network(network, read_weights(path, network.state_dict()), f"{path}, expected {FILES[0]} as it is published,")
+    fill_network(network, read_weights(path, network), f"{path}, expected {FILES[0]} as it is published,")
     with torch.no_grad():
         network.fc.weight.clamp_(min=0)
     return network

@@ -199,8 +199,7 @@ def read_model(folder: Path) -> Any:
         config = AutoConfig.for_model(kind, **{key: value for key, value in settings.items() if key != "auto_map"})
         with torch.device("meta"):
             shapes = AutoModel.from_config(config, trust_remote_code=False)
-        names = shapes.state_dict()
-        tensors = {name: value for path in paths for name, value in read_weights(path, names).items()}
+        tensors = {name: value for path in paths for name, value in read_weights(path, shapes).items()}
         tensors = {
             name: value for name, value in tensors.items() if not name.endswith("position_ids")
         }  # of older files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ PROGRAMS = {  # a part of the zip file -> what it is
 }
 
 
-def read_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
-    """Return the tensors of the network in a file, as float32.
+def read_weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a file that are meant for `network`, as float32.
 
     The file is a .safetensors or a PyTorch one, of a state dict, a training checkpoint or a whole module. Of several
-    networks in it, the one that has most of `names` is meant, and of those the average over the training.
+    networks in it, the one that has most of its names is meant, and of those the average over the training.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def read_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
         The file is missing, damaged, a program, or holds something else or numbers that are not finite.
     """
     try:
-        tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, names)
+        tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, needed_names(network))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
@@ -59,8 +59,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"it is cut short or no safetensors file ({error})") from None
 
 
-def read_torch(path: Path, names: Collection[str]) -> dict[str, Tensor]:
-    """Return the tensors of the network in a PyTorch file; errors do not name it."""
+def read_torch(path: Path, names: set[str]) -> dict[str, Tensor]:
+    """Return the tensors in a PyTorch file that have most of `names`; errors do not name it."""
     if program := find_program(path):
         raise CheckpointError(
             f"{program}, which would be run to be used; give the state dict (torch.save(model.state_dict(), FILE)), or "
@@ -80,10 +80,14 @@ def find_program(path: Path) -> str:
     return ""
 
 
+def needed_names(network: nn.Module) -> set[str]:
+    """Return the names of a network's tensors but for counters, which files of before PyTorch 0.4.1 lack."""
+    return {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
+
+
 def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """Give a network its weights; raise CheckpointError, which begins with `origin`, unless they are its own."""
-    expected = network.state_dict()
-    needed = {key for key in expected if not key.endswith("num_batches_tracked")}  # absent before PyTorch 0.4.1
+    expected, needed = network.state_dict(), needed_names(network)
     for missing, what in ((needed - tensors.keys(), "lacks"), (tensors.keys() - expected.keys(), "has")):
         if missing:
             wrong = "" if what == "lacks" else " that the network has not"
