@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.clip import write_clip
 from support.readme import README, command_blocks
 
 from higan.generators.zoo import read_zoo
@@ -46,7 +47,11 @@ def run(command: list[str], folder: Path, **variables: str) -> subprocess.Comple
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_command_runs_as_printed(name: str, checkout: Path) -> None:
     (checkout / "results").mkdir()
-    run(["bash", "-euo", "pipefail", "-c", BLOCKS[name]], checkout)
+    variables = {}
+    if name == "words":
+        write_clip(checkout / "results" / "models" / "clip-tiny")
+        variables["HIGAN_MODELS"] = str(checkout / "results" / "models")
+    run(["bash", "-euo", "pipefail", "-c", BLOCKS[name]], checkout, **variables)
     if name == "pipeline":
         for page in ("rescore/rescore.html", "manipulation/window_w_viz.html"):
             assert (checkout / "results" / page).stat().st_size > 10_000

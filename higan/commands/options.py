@@ -122,7 +122,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_predictor(self) -> None:
         """Add --predictor_name."""
-        words = "rooms, scene, colors or package.module:callable (default: the model's own, else scene)"
+        words = "rooms, scene, colors, text:PHRASES, torchvision:ARCH=FILE, timm:ARCH=FILE or package.module:callable"
+        words += " (default: the model's own, else scene)"
         self.add_argument("--predictor_name", help=words)
 
     def add_force(self) -> None:

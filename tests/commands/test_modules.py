@@ -103,6 +103,13 @@ def test_predictors_are_listed_with_what_is_missing(
     assert run("higan.predictors") == 0
     printed = capsys.readouterr().out
     assert "rooms" in printed and "labels_sunattribute.txt" in printed and str(tmp_path) in printed
+    assert "text:PHRASES\n  not usable: predictor text needs a CLIP model that transformers has saved" in printed
+    assert "text:a dark bedroom|a bright bedroom" in printed and "timm:ARCH=FILE" in printed
+    (tmp_path / "clip-mine").mkdir()
+    (tmp_path / "clip-mine" / "config.json").write_text('{"model_type": "clip"}')
+    assert run("higan.predictors") == 0
+    printed = capsys.readouterr().out
+    assert f"    clip-mine ({tmp_path / 'clip-mine'})" in printed and "not usable: predictor text" not in printed
 
 
 @pytest.mark.parametrize("module", ["higan.generators", "higan.checkpoints", "higan.predictors"])

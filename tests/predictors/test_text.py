@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_clip import write_clip
+from support.clip import write_clip
 
 import higan.predictors
 from higan import available_predictors, load_predictor
