@@ -93,10 +93,9 @@ def available_predictors() -> list[str]:
 
 def why_not(name: str) -> str:
     """Return why the predictor or form `name` cannot be used, "" if it can."""
-    packages = {"text": ("transformers", "safetensors"), "torchvision": ("torchvision",), "timm": ("timm",)}
-    if missing := [package for package in packages.get(name, ()) if importlib.util.find_spec(package) is None]:
-        extra = "text" if name == "text" else "classifiers"
-        return f"the package {missing[0]} is missing: pip install 'higan[{extra}]'"
+    package, extra = ("transformers", "text") if name == "text" else (name, "classifiers")
+    if name in FORMS and importlib.util.find_spec(package) is None:
+        return f"the package {package} is missing: pip install 'higan[{extra}]'"
     try:
         if name == "text":
             from higan.predictors.text import find_model, find_models

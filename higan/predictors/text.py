@@ -187,7 +187,7 @@ def read_model(folder: Path) -> Any:
     try:
         from transformers import AutoConfig, AutoModel
     except ImportError:
-        raise HiganError("predictor text needs transformers and safetensors: pip install 'higan[text]'") from None
+        raise HiganError("predictor text needs transformers: pip install 'higan[text]'") from None
     settings = read_settings(folder / "config.json")
     kind = settings.pop("model_type")
     paths = weight_files(folder)

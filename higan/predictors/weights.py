@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from higan.checkpoints.networks import find_networks
 from higan.checkpoints.pickles.unpickling import read_objects
-from higan.errors import CheckpointError, HiganError
+from higan.errors import CheckpointError
 from higan.files import read_small
 
 PROGRAMS = {  # a part of the zip file -> what it is
@@ -35,7 +35,16 @@ def read_weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
         The file is missing, damaged, a program, or holds something else or numbers that are not finite.
     """
     try:
-        tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, needed_names(network))
+        if program := find_program(path):
+            raise CheckpointError(
+                f"{program}, which would be run to be used; save the state dict (torch.save(model.state_dict(), FILE)) "
+                "or load it in a module of your own: --predictor_name module:callable"
+            )
+        found = find_networks(read_objects(path), path.stat().st_size)
+        if not found:
+            raise CheckpointError("it holds no tensors; expected the state dict of a network")
+        names = needed_names(network)
+        tensors = max(found, key=lambda stored: len(stored.tensors.keys() & names)).load()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
@@ -44,32 +53,6 @@ def read_weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinity; fetch the file again")
     return tensors
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file; errors do not name it."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise HiganError(f"{path} needs the package safetensors: pip install safetensors") from None
-    try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
-    except SafetensorError as error:
-        raise CheckpointError(f"it is cut short or no safetensors file ({error})") from None
-
-
-def read_torch(path: Path, names: set[str]) -> dict[str, Tensor]:
-    """Return the tensors in a PyTorch file that have most of `names`; errors do not name it."""
-    if program := find_program(path):
-        raise CheckpointError(
-            f"{program}, which would be run to be used; give the state dict (torch.save(model.state_dict(), FILE)), or "
-            "load it in a module of your own: --predictor_name module:callable"
-        )
-    found = find_networks(read_objects(path), path.stat().st_size)
-    if not found:
-        raise CheckpointError("it holds no tensors; expected the state dict of a network")
-    return max(found, key=lambda network: len(network.tensors.keys() & names)).load()
 
 
 def find_program(path: Path) -> str:

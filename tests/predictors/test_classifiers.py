@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -57,16 +59,24 @@ NAMES = ["indoor", "outdoor", "beach"]
 
 
 @pytest.fixture(autouse=True)
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for file, text in STAND_INS.items():
         path = tmp_path / "packages" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.syspath_prepend(tmp_path / "packages")
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
-        monkeypatch.delitem(sys.modules, name)
-    importlib.invalidate_caches()
     monkeypatch.chdir(tmp_path)
+    real = forget_packages()
+    importlib.invalidate_caches()
+    yield
+    forget_packages()
+    sys.modules.update(real)
+
+
+def forget_packages() -> dict[str, ModuleType]:
+    """Take what is imported of both packages out of `sys.modules`, and return it."""
+    names = [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 @pytest.fixture
@@ -151,6 +161,7 @@ def test_weights_in_the_folder_of_models(
     assert load_predictor("timm:resnet18=scenes.pth", device="cpu").names["attribute"] == NAMES
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit itself
 def test_programs_are_refused(state: dict[str, Tensor]) -> None:
     describe()
     network = nn.Linear(2, 2)

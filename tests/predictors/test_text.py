@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_folders_that_are_no_model_are_refused(copy: Path) -> None:
     check("its tokenizer cannot be used")
     restore()
     (copy / "model.safetensors").write_bytes(files[copy / "model.safetensors"][:-100])
-    check("model.safetensors: it is cut short or no safetensors file")
+    check("model.safetensors: .*")
     (copy / "model.safetensors").unlink()
     check("has no weights; expected model.safetensors or pytorch_model.bin")
     restore()
@@ -280,12 +281,7 @@ def test_phrases_longer_than_the_model_reads_are_refused(clip: Path) -> None:
         load_text("x=" + "a" * 29, clip)
 
 
-def test_packages_that_are_missing_are_named(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(HiganError, match=r"pip install 'higan\[text\]'|needs the package safetensors"):
-        load_text("a bed", clip)
+def test_a_package_that_is_missing_is_named(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(HiganError, match=r"pip install 'higan\[text\]'"):
         load_text("a bed", clip)
