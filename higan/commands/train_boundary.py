@@ -316,8 +316,11 @@ def load_source(args: argparse.Namespace) -> tuple[Model, Predictor]:
     known = {
         key: settings[key] for key in ("truncation_psi", "truncation_layers", "noise", "class_idx") if key in settings
     }
+    recorded = settings.get("predictor_name")
+    if not args.predictor_name and isinstance(recorded, str) and ":" in recorded:  # a file names no code to be run
+        raise HiganError(f"the scores are recorded to be of {recorded}; say so by --predictor_name={recorded}")
     generator = load_generator(model, device=args.device, **known)
-    name = args.predictor_name or settings.get("predictor_name") or generator.predictor or "scene"
+    name = args.predictor_name or recorded or generator.predictor or "scene"
     return generator, load_predictor(name, args.device)
 
 

@@ -65,7 +65,14 @@ def fit_newton(data: np.ndarray, labels: np.ndarray, C: float, _: int) -> Plane:
     reference's directions to a cosine of 0.9968, which this reaches at least. Its hinge by liblinear reaches 0.9998 but
     has not converged after 1,000 passes where classes overlap; its squared hinge reaches 0.9947; its stochastic
     gradient descent 0.889 (all by `tests/benchmarks/analysis.py solvers`).
+
+    Codes wider than they are many, such as w+ laid flat, are first turned into the space that they span: the normal
+    lies in it, and a matrix of the width squared is not needed.
     """
+    if data.shape[1] > len(data):
+        basis, coordinates = np.linalg.qr(data.T)  # [D, N], [N, N]
+        normal, offset = fit_newton(np.ascontiguousarray(coordinates.T), labels, C, _)
+        return basis @ normal, offset
     squares = np.concatenate([np.square(block, dtype=np.float64).sum(axis=1) for block in blocks_of(data)])
     scale = float(np.sqrt(squares.mean())) or 1.0
     signs = np.where(labels, 1, -1).astype(np.float32)[:, None]

@@ -267,5 +267,9 @@ def test_script(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused("--disentangle is -1", "--disentangle", -1)
     refused("--probes is 1", "--solver", "gradient", "--probes", 1)
     refused("holds codes of w; give codes of wp", "-s", "wp")
+    record = json.loads((source / "run" / "run.json").read_text())
+    record["settings"]["predictor_name"] = "os:system"
+    (source / "run" / "run.json").write_text(json.dumps(record))
+    refused("say so by --predictor_name=os:system", "--solver", "gradient", *model[:2])
     (source / "run" / "run.json").rename(source / "run.json")
     refused("give --model_name", "--solver", "gradient")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,18 @@ def test_invalid_samples_are_left_out() -> None:
         selection = select_samples(scores, 200, 0.7, invalid, 3)
         assert selection.invalid == 100
         assert (selection.train == plain.train + 100).all()
+
+
+def test_codes_wider_than_they_are_many_need_no_square_of_the_width() -> None:
+    codes = np.random.default_rng(0).standard_normal((60, 4000)).astype(np.float32)
+    tracemalloc.start()
+    newton = train_boundary(codes, codes[:, 0], chosen_num_or_ratio=30)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6, "a matrix of the width squared takes 128 MB"
+    exact = train_boundary(codes, codes[:, 0], chosen_num_or_ratio=30, solver="libsvm")
+    assert float((newton.direction * exact.direction).sum()) > 0.999
+    assert newton.direction.shape == (1, 4000)
 
 
 def test_a_direction_per_layer() -> None:
