@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from support.browser import browser, visit
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as in a rank of its own, before PyTorch is imported
 
@@ -17,3 +18,6 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+__all__ = ["browser", "visit"]  # fixtures of every test of pages

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,30 +85,40 @@ def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center", 
     """
     path = Path(path)
     try:
+        with open_file(path) as file:
+            return decode_picture(file, str(path), size, crop, photo_side)
+    except OSError as error:
+        raise HiganError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def decode_picture(
+    file: BinaryIO, name: str, size: tuple[int, int], crop: str = "center", photo_side: int = 0
+) -> Picture:
+    """Return the picture in an open file, which errors call `name`; otherwise as `read_picture`."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with open_file(path) as file, Image.open(file) as opened:
+            with Image.open(file) as opened:
                 if opened.width * opened.height > MOST_PIXELS:
                     raise HiganError(
-                        f"{path} is {opened.width} x {opened.height} pixels; expected {MOST_PIXELS} in all at most: "
+                        f"{name} is {opened.width} x {opened.height} pixels; expected {MOST_PIXELS} in all at most: "
                         "make it smaller"
                     )
                 picture = to_rgb(ImageOps.exif_transpose(opened))
     except Image.DecompressionBombError as error:
-        raise HiganError(f"{path} claims too many pixels ({error}); make it smaller") from None
+        raise HiganError(f"{name} claims too many pixels ({error}); make it smaller") from None
     except UnidentifiedImageError:
-        raise HiganError(f"{path} is no picture that can be read; expected one of {', '.join(SUFFIXES)}") from None
+        raise HiganError(f"{name} is no picture that can be read; expected one of {', '.join(SUFFIXES)}") from None
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
-        raise HiganError(f"{path} is damaged or cannot be read: {error}") from None
+        raise HiganError(f"{name} is damaged or cannot be read: {error}") from None
     if min(picture.size) < LEAST_SIDE:
-        raise HiganError(f"{path} is {picture.width} x {picture.height} pixels; expected {LEAST_SIDE} a side at least")
-    box = crop_box(picture.size, size, crop, path)
-    part = picture.crop(box)
+        raise HiganError(f"{name} is {picture.width} x {picture.height} pixels; expected {LEAST_SIDE} a side at least")
+    part = picture.crop(crop_box(picture.size, size, crop, name))
     height, width = size
     small = part.resize((width, height), Image.Resampling.LANCZOS)
     if photo_side and max(part.size) > photo_side:
         part.thumbnail((photo_side, photo_side), Image.Resampling.LANCZOS)
-    return Picture(path.stem, np.asarray(small), np.asarray(part))
+    return Picture(Path(name).stem, np.asarray(small), np.asarray(part))
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -122,7 +133,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def crop_box(have: tuple[int, int], size: tuple[int, int], crop: str, path: Path) -> tuple[int, int, int, int]:
+def crop_box(have: tuple[int, int], size: tuple[int, int], crop: str, name: str) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of the part of a picture, `have` wide and high, that `crop` asks for."""
     width, height = have
     if crop == "stretch":
@@ -136,7 +147,7 @@ def crop_box(have: tuple[int, int], size: tuple[int, int], crop: str, path: Path
         raise HiganError(f"--crop is {crop!r}; expected center, stretch, or X,Y,W,H in pixels")
     left, top, wide, high = map(int, found.groups())
     if min(wide, high) < LEAST_SIDE or left + wide > width or top + high > height:
-        raise HiganError(f"--crop {crop} lies outside of {path}, {width} x {height} pixels, or is too small")
+        raise HiganError(f"--crop {crop} lies outside of {name}, {width} x {height} pixels, or is too small")
     return left, top, left + wide, top + high
 
 

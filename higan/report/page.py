@@ -77,23 +77,25 @@ def write_page(
     **values
         What the template itself asks for.
     """
-    script = read_static("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = (
+    values = {"title": title, "summary": summary, "notes": notes, "details": details or {}} | values
+    write_atomic(path, render_page(template, "page.js", "'none'", **values))
+
+
+def render_page(template: str, script: str, connect: str, **values: Any) -> str:
+    """Return `template` filled with `values` and one of the static scripts, which may `connect` to this source."""
+    code = read_static(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return (
         _environment()
         .get_template(template)
         .render(
-            title=title,
-            summary=summary,
-            notes=notes,
-            details=details or {},
             stylesheet=Markup(read_static("page.css")),
-            script=Markup(script),
+            script=Markup(code),
             script_digest=f"sha256-{digest}",
+            connect=connect,
             **values,
         )
     )
-    write_atomic(path, html)
 
 
 def describe_origin(generator: Generator) -> dict[str, str]:

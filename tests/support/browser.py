@@ -39,24 +39,27 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a file in a context of its own: visit(path, width=390, color_scheme="dark") returns the page."""
+    """Open a file or an address in a context of its own: visit(path, width=390) returns the page."""
     contexts: list[Any] = []
     complaints: list[str] = []
 
-    def open_file(path: Path, width: int = 1280, height: int = 900, **options: Any) -> Any:
+    def open_file(path: Path | str, width: int = 1280, height: int = 900, quiet: bool = False, **options: Any) -> Any:
+        address = path if isinstance(path, str) else path.resolve().as_uri()
+        allowed = ("file:", "data:", "blob:", *([address] if isinstance(path, str) else []))
         options = {"reduced_motion": "reduce"} | options  # pages open with a sweep elsewhere
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         contexts.append(context)
         context.set_default_timeout(60_000)
         page = context.new_page()
-        page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
+        if not quiet:
+            page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on(
             "request",
-            lambda request: request.url.startswith(("file:", "data:", "blob:")) or complaints.append(request.url),
+            lambda request: request.url.startswith(allowed) or complaints.append(request.url),
         )
-        page.goto(path.resolve().as_uri())
+        page.goto(address)
         return page
 
     yield open_file

@@ -1,0 +1,1 @@
+"""The live page: one slider per direction, for people who look at a generator on this machine."""

@@ -1,0 +1,121 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  root.classList.add("js");
+  const one = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const about = JSON.parse(one("#about").textContent);
+  const say = one("#say"), picture = one("#picture");
+
+  one(".theme").addEventListener("click", () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+
+  // the state is this page's own: the server keeps nothing of a visitor
+  let state = { seed: 0, number: 0, code: null, shifts: {}, active: "" };
+  let before = false;
+  const asked = () => (before ? { ...state, shifts: {}, active: "" } : state);
+  const post = async (what, content) => {
+    const response = await fetch(what, { method: "POST", body: content });
+    if (!response.ok) throw new Error(await response.text());
+    return response;
+  };
+
+  // one request at a time; what was asked for meanwhile is only the newest
+  let busy = false, again = false;
+  const show = async () => {
+    if (busy) { again = true; return; }
+    busy = true;
+    try {
+      do {
+        again = false;
+        const text = JSON.stringify(asked());
+        const answer = await (await post("show", text)).json();
+        picture.src = answer.image;
+        picture.dataset.state = text;
+        one("#name").textContent = state.code ? "Your picture" : `Sample ${state.number}`;
+        all(".score").forEach((row, index) => {
+          const value = answer.scores[index];
+          row.style.setProperty("--value", Math.max(-3, Math.min(3, value)) / 3);
+          row.classList.toggle("low", value < 0);
+          one("output", row).textContent = (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
+        });
+        if (say.dataset.wrong) { say.textContent = ""; delete say.dataset.wrong; }
+        if (!again) one("#command").textContent = await (await post("command", JSON.stringify(state))).text();
+      } while (again);
+    } catch (error) {
+      say.textContent = error instanceof TypeError ? "The explorer has been closed; start it again." : error.message;
+      say.dataset.wrong = "1";
+    }
+    busy = false;
+    if (again) show();
+  };
+
+  const rows = all(".direction");
+  const draw = () => rows.forEach((row) => {
+    const shift = state.shifts[row.dataset.name];
+    one(".slider", row).value = shift ? shift.distance : 0;
+    one("output", row).textContent = shift ? (shift.distance < 0 ? "−" : "+") + Math.abs(shift.distance).toFixed(1) : "0";
+    const layers = one(".layers", row);
+    if (layers && shift) layers.value = shift.layers;
+    row.classList.toggle("moved", Boolean(shift));
+  });
+  rows.forEach((row) => {
+    const name = row.dataset.name, slider = one(".slider", row), layers = one(".layers", row);
+    const change = () => {
+      const distance = Number(slider.value);
+      state.active = name;
+      if (distance) state.shifts[name] = { distance, layers: layers ? layers.value.trim() : "" };
+      else delete state.shifts[name];
+      draw();
+      show();
+    };
+    slider.addEventListener("input", change);
+    slider.addEventListener("dblclick", () => { slider.value = 0; change(); });
+    if (layers) layers.addEventListener("change", change);
+  });
+
+  const go = (changes) => { state = { ...state, active: "", ...changes }; draw(); show(); };
+  one("#next").addEventListener("click", () => go({ number: state.code ? state.number : state.number + 1, code: null }));
+  one("#reset").addEventListener("click", () => go({ shifts: {} }));
+  const compare = one("#compare");
+  const hold = (on) => { before = on; compare.setAttribute("aria-pressed", String(on)); show(); };
+  compare.addEventListener("pointerdown", (event) => { compare.setPointerCapture(event.pointerId); hold(true); });
+  ["pointerup", "pointercancel"].forEach((kind) => compare.addEventListener(kind, () => hold(false)));
+  compare.addEventListener("keydown", (event) => { if ((event.key === " " || event.key === "Enter") && !event.repeat) { event.preventDefault(); hold(true); } });
+  compare.addEventListener("keyup", () => hold(false));
+
+  one("#star").addEventListener("click", () => {
+    const kept = structuredClone(state), item = document.createElement("li"), button = document.createElement("button");
+    const image = new Image();
+    image.src = picture.src;
+    image.alt = `${one("#name").textContent}, as it was kept`;
+    button.type = "button";
+    button.append(image);
+    button.addEventListener("click", () => { state = structuredClone(kept); draw(); show(); });
+    item.append(button);
+    one("#kept").append(item);
+  });
+  one("#save").addEventListener("click", async () => {
+    try {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(await (await post("save", JSON.stringify(state))).blob());
+      link.download = "code.npy";
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    } catch (error) { say.textContent = error.message; }
+  });
+  one("#upload").addEventListener("change", async (event) => {
+    const file = event.target.files[0];
+    event.target.value = "";
+    if (!file) return;
+    say.textContent = `Looking for the code of ${file.name} …`;
+    try {
+      const answer = await (await post("invert", file)).json();
+      say.textContent = `${file.name}: ${answer.remark}`;
+      go({ code: answer.code, shifts: {} });
+    } catch (error) { say.textContent = error.message; }
+  });
+  show();
+})();

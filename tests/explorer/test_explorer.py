@@ -1,0 +1,354 @@
+"""The live page: what it shows, what it refuses, several people at once, and how it works in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+import re
+import shlex
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from PIL import Image
+from support.model import direction, make_predictor, write_model
+from support.scripts import run
+
+import higan
+from higan.commands import explorer as program
+from higan.commands.scripts import run_script
+from higan.directions.boundaries import Boundary
+from higan.errors import HiganError
+from higan.explorer import session as sessions
+from higan.explorer.server import make_app, serve
+from higan.explorer.session import Session, Shift, View
+
+TOKEN = "secret"
+LAYERS = 6
+NAN_CODE = base64.b64encode(np.full(LAYERS * 16, np.nan, "<f4").tobytes()).decode()
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    generator = higan.load_generator(write_model(tmp_path_factory.mktemp("model")))
+    boundaries = [
+        Boundary("lights", direction("lights"), "w", (2, 3), {"level": "attribute"}),
+        Boundary("deep", direction("deep"), "z"),
+        Boundary("view", direction("view", (1, LAYERS, 16)), "wp"),
+    ]
+    return Session(generator, boundaries, make_predictor())
+
+
+@pytest.fixture(scope="module")
+def address(session: Session) -> Iterator[str]:
+    """The address of a running explorer."""
+    config = uvicorn.Config(make_app(session, TOKEN), port=0, log_level="critical", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}/{TOKEN}/"
+    server.should_exit = True
+    thread.join(10)
+
+
+def ask(url: str, content: bytes | None = None, host: str = "") -> tuple[int, bytes]:
+    """Return status and body of a request."""
+    request = urllib.request.Request(url, data=content, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def picture_of(address: str, view: dict[str, Any]) -> dict[str, Any]:
+    status, body = ask(f"{address}show", json.dumps(view).encode())
+    assert status == 200, body
+    return json.loads(body)
+
+
+def test_the_picture_is_that_of_a_whole_synthesis(session: Session) -> None:
+    generator = session.generator
+    wp = generator.to_wp(generator.sample(1, 4, 7), "z")
+    moved = higan.manipulate(wp, session.boundaries["lights"], [1.5], "2-3", generator.psi())[:, 0]
+    moved = moved + higan.manipulate(wp, session.boundaries["view"], [-2.0], "4-5")[:, 0] - wp
+    shifts = {"lights": Shift(1.5), "view": Shift(-2.0, (4, 5))}
+    expected = generator.synthesize(moved)
+    for active in ("", "lights", "view", "view"):  # the last time from what was kept of the layers below
+        assert torch.equal(session.picture(View(4, 7, None, shifts, active)), expected)
+    assert len(session.states) <= sessions.KEPT
+    deep = session.picture(View(shifts={"deep": Shift(2.0)}))
+    z = generator.sample(1, 0)
+    assert torch.equal(deep, generator.synthesize(z + 2 * torch.from_numpy(direction("deep")), "z"))
+
+
+def test_scores_are_in_standard_deviations(session: Session) -> None:
+    images = session.generator.synthesize(session.generator.sample(sessions.SCORED, 0), "z")
+    scores = np.array([session.scores(image[None]) for image in images])
+    assert np.abs(scores.mean(axis=0)).max() < 1e-2 and np.allclose(scores.std(axis=0), 1, atol=1e-2)
+
+
+def test_the_server_answers(address: str, session: Session) -> None:
+    status, html = ask(address)
+    assert status == 200 and b"lights" in html and b"http" not in html.split(b"<body")[0].replace(b"http-equiv", b"")
+    origin = picture_of(address, {"number": 3})
+    shifts = {"lights": {"distance": 3, "layers": "0-5"}}
+    moved = picture_of(address, {"number": 3, "shifts": shifts, "active": "lights"})
+    assert origin["image"].startswith("data:image/jpeg;base64,") and origin != moved
+    assert len(origin["scores"]) == len(session.score_names())
+    status, code = ask(f"{address}save", json.dumps({"shifts": {"lights": {"distance": 1}}}).encode())
+    assert status == 200 and np.load(io.BytesIO(code)).shape == (1, LAYERS, 16)
+    assert ask(address.replace("127.0.0.1", "localhost"))[0] == 200
+
+
+def test_the_command_makes_the_same_edit(
+    address: str, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path)
+    path = higan.write_boundary(session.boundaries["lights"], tmp_path)
+    monkeypatch.setitem(session.boundaries["lights"].info, "path", path.name)
+    monkeypatch.setattr(session.generator, "name", "tiny.pth")
+    view = {"number": 2, "shifts": {"lights": {"distance": 1.5, "layers": "1-2"}}}
+    status, text = ask(f"{address}command", json.dumps(view).encode())
+    assert status == 200
+    lines = text.decode().splitlines()
+    Path("explorer.txt").write_text("\n".join(lines[1:-2]) + "\n")
+    python, script, *arguments = shlex.split(lines[-1])
+    assert (python, script) == ("python", "manipulate.py") and run("manipulate", *arguments) == 0
+    status, code = ask(f"{address}save", json.dumps(view).encode())
+    np.testing.assert_allclose(
+        np.load("explorer/combined_manipulated_wp.npy")[:, -1], np.load(io.BytesIO(code)), atol=1e-5
+    )
+    assert "synthesize.py" in session.command(View())
+    assert "-c code.npy" in session.command(View(code=torch.zeros(1, LAYERS, 16), shifts={"lights": Shift(1.0)}))
+
+
+def test_a_picture_is_inverted(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "INVERT_STEPS", 12)
+    content = io.BytesIO()
+    Image.new("RGB", (40, 30), "orange").save(content, "PNG")
+    status, body = ask(f"{address}invert", content.getvalue())
+    answer = json.loads(body)
+    assert status == 200 and "dB" in answer["remark"]
+    assert picture_of(address, {"code": answer["code"]}) != picture_of(address, {})
+    status, body = ask(f"{address}invert", b"no picture")
+    assert status == 400 and b"no picture that can be read" in body
+    monkeypatch.setattr("higan.explorer.server.MOST_BYTES", 1000)
+    status, body = ask(f"{address}invert", b"x" * 2000)
+    assert status == 400 and b"more than 1000 bytes" in body
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", b"no JSON"),
+        (b"[" * 5000, b"no JSON"),
+        (b"[]", b"no object"),
+        (b'{"seed": -1}', b"an integer from 0"),
+        (b'{"seed": true}', b"an integer from 0"),
+        (b'{"number": 1e99}', b"an integer from 0"),
+        (b'{"shifts": []}', b"no object of boundaries"),
+        (b'{"shifts": {"nothing": {"distance": 1}}}', b"there is no boundary 'nothing'"),
+        (b'{"shifts": {"lights": 1}}', b"expected a number"),
+        (b'{"shifts": {"lights": {"distance": NaN}}}', b"expected a number"),
+        (b'{"shifts": {"lights": {"distance": 1e9}}}', b"expected a number"),
+        (b'{"shifts": {"lights": {"distance": 1, "layers": "9"}}}', b"layer"),
+        (b'{"shifts": {"lights": {"distance": 1, "layers": 3}}}', b"expected layers"),
+        (b'{"active": "nothing"}', b"there is no boundary"),
+        (b'{"code": "?"}', b"base64"),
+        (b'{"code": 1}', b"no text"),
+        (b'{"code": "AAAA"}', b"base64|numbers"),
+        (json.dumps({"code": NAN_CODE}).encode(), b"none"),
+    ],
+)
+def test_a_wild_request_is_one_line(address: str, content: bytes, message: bytes) -> None:
+    for what in ("show", "save", "command"):
+        status, body = ask(f"{address}{what}", content)
+        assert status == 400 and re.search(message, body) and b"\n" not in body, body
+
+
+def test_a_hundred_wild_requests_change_nothing(address: str) -> None:
+    generator = random.Random(0)
+    before = picture_of(address, {"number": 1})
+    for _ in range(100):
+        content = bytes(generator.randrange(256) for _ in range(generator.randrange(200)))
+        assert ask(f"{address}{generator.choice(['show', 'save', 'command', 'nothing'])}", content)[0] in (400, 404)
+    assert picture_of(address, {"number": 1}) == before
+
+
+def test_strangers_are_kept_out(address: str) -> None:
+    base = address.removesuffix(f"{TOKEN}/")
+    for url in (f"{base}wrong/", f"{base}%C3%A4/"):
+        status, body = ask(url)
+        assert status == 403 and b"token" in body
+    assert ask(f"{base}wrong/show", b"{}")[0] == 403
+    assert ask(address, host="evil.example:80")[0] == 403  # another name for this machine
+    assert ask(base)[0] == 404
+
+
+def test_a_fault_of_ours_ends_nothing(
+    address: str, session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session, "show", lambda view: 1 / 0)
+    assert ask(f"{address}show", b"{}")[0] == 500
+    monkeypatch.undo()
+    assert ask(f"{address}show", b"{}")[0] == 200
+
+
+def test_a_model_without_a_predictor_or_layers() -> None:
+    from higan.generators import Generator
+    from higan.generators.pggan import PGGAN
+
+    torch.manual_seed(0)
+    generator = Generator(PGGAN(16, {4: 8, 8: 8, 16: 8}, 16), "plain")
+    session = Session(generator, [Boundary("deep", direction("deep"), "z")], None)
+    answer = session.show(session.read_view({"shifts": {"deep": {"distance": 2}}, "active": "deep"}))
+    assert answer["scores"] == [] and session.about()["layers"] == 0
+    with pytest.raises(HiganError, match="layers"):
+        session.read_view({"shifts": {"deep": {"distance": 2, "layers": "1"}}})
+
+
+def test_the_command_starts_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path)
+    (tmp_path / "boundaries" / "tiny").mkdir(parents=True)
+    np.save("boundaries/tiny/lights_boundary.npy", direction("lights"))
+    started: list[str] = []
+
+    def stop(self: uvicorn.Server, sockets: list[Any]) -> None:
+        started.append(str(sockets[0].getsockname()))
+        raise KeyboardInterrupt
+
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["explorer", *arguments])
+        try:
+            run_script(program.main)
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    monkeypatch.setattr(uvicorn.Server, "run", stop)
+    assert command("tiny.pth", "--predictor_name", "support.model:own_predictor") == 130
+    assert started and re.search(r"open http://127\.0\.0\.1:\d+/[\w-]{20,}/", capsys.readouterr().out)
+    assert command("tiny.pth", "--port", "99999") == 2
+    monkeypatch.setitem(sys.modules, "higan.explorer.server", None)
+    assert command("tiny.pth") == 2
+    assert "pip install -e '.[explorer]'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(session: Session) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(HiganError, match="choose another with --port"):
+            serve(session, TOKEN, other.getsockname()[1], lambda address: None)
+
+
+# in a browser
+
+
+@pytest.fixture
+def page(visit: Callable[..., Any], address: str) -> Any:
+    return loaded(visit(address))
+
+
+def loaded(page: Any) -> Any:
+    page.wait_for_selector("#picture[data-state]")
+    return page
+
+
+def wait_for_distance(page: Any, name: str, distance: float) -> None:
+    """Wait until the picture is that of a distance."""
+    state = "JSON.parse(document.querySelector('#picture').dataset.state)"
+    code = f"([name, distance]) => {state}.shifts[name]?.distance === distance"
+    page.wait_for_function(code, arg=[name, distance])
+
+
+def test_keys_and_drags_move_the_picture(page: Any) -> None:
+    first = page.locator("#picture").get_attribute("src")
+    slider = page.locator('.direction[data-name="lights"] .slider')
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    wait_for_distance(page, "lights", 1)
+    moved = page.locator("#picture").get_attribute("src")
+    assert moved != first
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.625, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    wait_for_distance(page, "lights", 4)
+    page.locator("#compare").focus()
+    page.keyboard.down("Enter")
+    page.wait_for_function("first => document.querySelector('#picture').src === first", arg=first)
+    page.keyboard.up("Enter")
+    wait_for_distance(page, "lights", 4)
+    page.locator("#reset").click()
+    page.wait_for_function("first => document.querySelector('#picture').src === first", arg=first)
+
+
+def test_samples_are_kept_and_come_back(page: Any) -> None:
+    first = page.locator("#picture").get_attribute("src")
+    page.locator("#star").click()
+    page.locator("#next").click()
+    page.wait_for_function("first => document.querySelector('#picture').src !== first", arg=first)
+    assert page.locator("#name").text_content() == "Sample 1"
+    page.locator("#kept button").click()
+    page.wait_for_function("first => document.querySelector('#picture').src === first", arg=first)
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    assert np.load(download.value.path()).shape == (1, LAYERS, 16)
+
+
+def test_a_picture_is_uploaded(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "INVERT_STEPS", 12)
+    Image.new("RGB", (40, 30), "orange").save(tmp_path / "mine.png")
+    page.locator("#upload").set_input_files(tmp_path / "mine.png")
+    page.wait_for_function("() => document.querySelector('#name').textContent === 'Your picture'")
+    assert "mine.png" in page.locator("#say").text_content()
+
+
+def test_two_people_do_not_mix(visit: Callable[..., Any], address: str) -> None:
+    one, two = loaded(visit(address)), loaded(visit(address))
+    before = two.locator("#picture").get_attribute("src")
+    slider = one.locator('.direction[data-name="view"] .slider')
+    slider.focus()
+    one.keyboard.press("End")
+    wait_for_distance(one, "view", 4)
+    two.locator("#reset").click()
+    two.wait_for_timeout(300)
+    assert two.locator("#picture").get_attribute("src") == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(visit: Callable[..., Any], address: str, scheme: str) -> None:
+    page = loaded(visit(address, width=390, height=844, color_scheme=scheme))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator('.direction[data-name="view"]').scroll_into_view_if_needed()
+    box = page.locator(".frame").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 844  # the picture stays in sight
+
+
+def test_a_closed_server_is_said_to_be_closed(visit: Callable[..., Any], address: str) -> None:
+    page = loaded(visit(address, quiet=True))
+    page.route("**/show", lambda route: route.abort())
+    page.locator("#next").click()
+    page.locator("#say[data-wrong]").wait_for()
+    assert "closed" in page.locator("#say").text_content()
