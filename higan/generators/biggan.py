@@ -61,6 +61,8 @@ class BigGAN(nn.Module):
         statistics of its cross-replica norm (`SyncBN2d`).
     size
         Side of layer 0's output.
+    class_names
+        Names of the classes, or none.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class BigGAN(nn.Module):
         statistics: int = 1,
         additive: bool = False,
         size: int = 4,
+        class_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if conditioning not in CONDITIONINGS:
@@ -97,6 +100,7 @@ class BigGAN(nn.Module):
             raise ValueError(f"{len(channels)} blocks, of which {len(up)} say whether they double the size")
         self.z_dim, self.class_dim, self.label_dim = z_dim, class_dim, label_dim
         self.w_dim = z_dim + class_dim
+        self.class_names = tuple(class_names)
         self.conditioning = conditioning
         self.num_layers = 1 + len(channels)
         self.statistics = statistics

@@ -109,6 +109,23 @@ def test_settings_beside_the_weights(tmp_path: Path, caplog: pytest.LogCaptureFi
             read_checkpoint(tmp_path / "G_ema.pth")
 
 
+def test_names_of_classes(folder: Path) -> None:
+    names = ["tench, Tinca tinca", "goldfish", "great white shark", "tiger shark", "hammerhead"]
+    labels = {str(index): name for index, name in enumerate(names)}
+    (folder / "config.json").write_text(changed(id2label=labels))
+    generator = load_generator(folder, device="cpu", class_idx=["Goldfish", "tench, tinca tinca", "4"])
+    assert generator.class_idx == [1, 0, 4]
+    with pytest.raises(HiganError, match=r"class shark; .* has classes 0 to 4 \(close: tiger shark"):
+        load_generator(folder, device="cpu", class_idx="shark")
+    checkpoint = read_checkpoint(folder)
+    write_checkpoint(folder / "own.pth", checkpoint.family, checkpoint.state_dict, checkpoint.settings)
+    assert load_generator(folder / "own.pth", device="cpu", class_idx="hammerhead").class_idx == 4
+    for bad in ({}, names, labels | {"2": 3}, labels | {"1": "a\nb"}, {"0": "tench"}):
+        (folder / "config.json").write_text(changed(id2label=bad))
+        with pytest.raises(CheckpointError, match="id2label does not name 5 classes"):
+            read_checkpoint(folder)
+
+
 def changed(**values: Any) -> str:
     config = CONFIG | values
     return json.dumps({key: value for key, value in config.items() if value is not None})

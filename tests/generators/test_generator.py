@@ -302,7 +302,7 @@ def test_zoo_tables() -> None:
         assert model.get("predictor") in (None, *PREDICTORS)
         assert model["published"]
         assert model["licence"]
-        assert model["resolution"] in (32, 64, 256, 512, 1024)
+        assert model["resolution"] in (32, 64, 128, 256, 512, 1024)
 
 
 @pytest.mark.parametrize("inside", ["", "models", "models/pretrain", "models/pretrain/pytorch", "predictors/pretrain"])

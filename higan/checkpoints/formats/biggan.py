@@ -21,6 +21,7 @@ from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
 MOST_BLOCKS = 64
+LONGEST = 150  # characters of a class's name
 EPSILON = 1e-5  # ajbrock's program's own, --BN_eps
 OUTPUT_EPSILON = 1e-5  # of the last norm there, whatever --BN_eps says
 ATTENTION = ("theta", "phi", "g", "o")
@@ -51,14 +52,28 @@ def convert(network: StoredNetwork) -> Converted:
                 f"a BigGAN-deep of the huggingface package without its {CONFIG}, which tells layers, eps and n_stats: "
                 "put it into the same folder"
             )
-        return "biggan", *from_huggingface(network.load(), config)
+        state_dict, settings = from_huggingface(network.load(), config)
+        return "biggan", state_dict, settings | class_names(config, state_dict)
     known = {**read_training(network.file), **(config or {})}
     if "BN_eps" not in known:
         network.notes.append(
             f"the file does not say BN_eps: taken to be {EPSILON:g}, the program's default; if it was trained with "
             f'another, put its {TRAINING}, or a {CONFIG} of {{"BN_eps": ...}}, into the same folder'
         )
-    return "biggan", *from_ajbrock(network.load(), known)
+    state_dict, settings = from_ajbrock(network.load(), known)
+    return "biggan", state_dict, settings | class_names(known, state_dict)
+
+
+def class_names(config: Mapping[str, Any], state_dict: Tensors) -> dict[str, Any]:
+    """Return the names that `id2label` of the settings gives every class, {} if it does not."""
+    labels = config.get("id2label")
+    if labels is None:
+        return {}
+    count = len(state_dict.get("embedding", ()))
+    names = [labels.get(str(index)) for index in range(count)] if isinstance(labels, dict) else []
+    if not names or not all(isinstance(name, str) and name.isprintable() and len(name) <= LONGEST for name in names):
+        raise CheckpointError(f'{CONFIG}: id2label does not name {count} classes; expected {{"0": a name, ...}}')
+    return {"class_names": names}
 
 
 def is_huggingface(names: Mapping[str, Any]) -> bool:

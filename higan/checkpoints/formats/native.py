@@ -16,7 +16,7 @@ from higan.errors import CheckpointError
 
 FORMAT, VERSION = "higan", 1
 MOST = 1e6  # a clamp or multiplier of a network that was trained is below a thousand
-MAX_SETTINGS = 1000
+MAX_SETTINGS = 10_000  # a name of each of a thousand classes among them
 
 
 def recognise(network: StoredNetwork) -> bool:
