@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from higan.checkpoints.networks import describe
 from higan.checkpoints.pickles.stored import StoredTensor
 from higan.checkpoints.pickles.unpickling import read_numpy_object, read_objects
 from higan.devices import require_memory
@@ -19,6 +20,9 @@ from higan.files import HEADER_BYTES, is_file, open_file, read_header
 from higan.runs.run import read_array
 
 NPY_START, ZIP_START = b"\x93NUMPY", b"PK\3\4"
+MAX_RATIO = 100  # of what .npz unpacks to and its file; codes hardly shrink
+MAX_DEPTH = 4  # of dictionaries in dictionaries
+MAX_OBJECTS = 100_000
 KINDS = ".npy, .npz or PyTorch (.pt)"
 
 
@@ -43,13 +47,13 @@ def read_arrays(path: str | Path) -> np.ndarray | dict[str, Any]:
         raise HiganError(f"there is no file {path}; expected {KINDS}")
     try:
         with open_file(path) as file:
-            start = file.read(len(NPY_START))
+            start, size = file.read(len(NPY_START)), path.stat().st_size
         if start.startswith(NPY_START):
             _, dtype, first = read_header(path)
-            return plain(read_numpy_object(path, first)) if dtype.hasobject else read_array(path)
+            return plain(read_numpy_object(path, first), size) if dtype.hasobject else read_array(path)
         if start.startswith(ZIP_START) and (members := npz_members(path)):
             return read_npz(path, members)
-        return plain(read_objects(path))
+        return plain(read_objects(path), size)
     except CheckpointError as error:
         raise HiganError(f"{path} is truncated or not an array ({error}); expected {KINDS}") from None
     except OSError as error:
@@ -68,7 +72,10 @@ def npz_members(path: Path) -> list[zipfile.ZipInfo]:
 
 def read_npz(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz by name; raise CheckpointError if one is damaged or holds Python objects."""
-    require_memory(sum(member.file_size for member in members), f"the arrays in {path}")
+    size = sum(member.file_size for member in members)
+    if size > MAX_RATIO * path.stat().st_size:
+        raise CheckpointError(f"its arrays would take {size} bytes, more than {MAX_RATIO} times what the file has")
+    require_memory(size, f"the arrays in {path}")
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -91,24 +98,33 @@ def read_npz(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, np.ndarray
     return arrays
 
 
-def plain(content: Any) -> Any:
-    """Return what a pickle holds with its tensors as float32 arrays; raise CheckpointError if it holds none.
+def plain(content: Any, size: int) -> Any:
+    """Return what a file of `size` bytes holds with its tensors as float32 arrays; CheckpointError if it holds none.
 
-    A list of tensors of one shape becomes one array.
+    A list of tensors of one shape becomes one array. Dictionaries in others are followed a few deep.
     """
-    found = load(content)
+    left, visited = size, 0
+
+    def load(value: Any, depth: int) -> Any:
+        nonlocal left, visited
+        visited += 1
+        if isinstance(value, StoredTensor) and value.objects is None:
+            left -= value.nbytes
+            if left < 0:
+                raise CheckpointError("its arrays claim more numbers than the file holds")
+            return value.load().numpy()
+        if depth == MAX_DEPTH or visited > MAX_OBJECTS:
+            return None
+        if isinstance(value, StoredTensor):
+            return load(value.objects[0], depth + 1) if value.shape == () and value.objects else None
+        if isinstance(value, Mapping):
+            return {key: load(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
+        if isinstance(value, list | tuple) and value and all(isinstance(item, StoredTensor) for item in value):
+            arrays = [load(item, depth + 1) for item in value]
+            return np.stack(arrays) if len({np.shape(array) for array in arrays}) == 1 else arrays
+        return value
+
+    found = load(content, 0)
     if isinstance(found, np.ndarray) or (isinstance(found, dict) and found):
         return found
-    raise CheckpointError(f"it holds a {type(content).__name__} without arrays")
-
-
-def load(content: Any) -> Any:
-    """Return `content` with arrays in place of stored tensors, in dictionaries and lists too."""
-    if isinstance(content, StoredTensor):
-        return content.load().numpy()
-    if isinstance(content, Mapping):
-        return {key: load(value) for key, value in content.items() if isinstance(key, str)}
-    if isinstance(content, list | tuple) and content and all(isinstance(value, StoredTensor) for value in content):
-        arrays = [value.load().numpy() for value in content]
-        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
-    return content
+    raise CheckpointError(f"it holds {describe(content)} without arrays")

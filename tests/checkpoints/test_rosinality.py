@@ -86,8 +86,14 @@ def test_a_snapshot_s_average_is_computed(monkeypatch: pytest.MonkeyPatch) -> No
     other = generator.map(generator.sample(AVERAGE_SAMPLES, seed=1)).mean(dim=0)
     assert (network.w_avg - other).abs().max() < 0.2 * other.abs().max()  # two estimates of one thing
     z = further_weight("z_avg", [AVERAGE_SAMPLES, network.z_dim], description["seed"])
-    monkeypatch.setattr("higan.generators.sample_sphere", lambda *_, **__: z)
+    monkeypatch.setattr(network, "sample", lambda *_, **__: z)
     assert difference(average_w(network), arrays["latent_avg_computed"][0]) <= CODES
+
+
+def test_the_log_says_that_an_average_is_computed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "higan"):
+        load_generator(GOLDEN / "rosinality_snapshot16.pt")
+    assert ["rosinality_snapshot16.pt: the file has no average of w" in line for line in caplog.messages] == [True]
 
 
 def test_an_average_that_differs_from_layer_to_layer(tmp_path: Path) -> None:

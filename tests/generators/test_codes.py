@@ -99,7 +99,7 @@ def test_z_lies_on_the_sphere(tmp_path: Path, generator: Generator) -> None:
         ("more.npz", {"a": Z, "b": WP}, None, "holds a, b; expected one array of codes, or codes of one shape"),
         ("objects.npz", {"w": np.array({"a": W}, object)}, None, "its 'w' is no plain array"),
         ("text.npy", {"a": "b"}, None, "holds no arrays"),
-        ("none.pt", 3, None, "is truncated or not an array .it holds a int without arrays."),
+        ("none.pt", 3, None, "is truncated or not an array .it holds an object of type int without arrays."),
     ],
 )
 def test_what_is_refused(

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from higan.checkpoints.formats import (
     biggan,
+    foreign,
     genforce,
     genforce_zoo,
     native,
@@ -35,4 +36,14 @@ class Format(Protocol):
         """Return family, state dict in the network's layout and settings; raise CheckpointError if they do not fit."""
 
 
-FORMATS: tuple[Format, ...] = (native, tensorflow, nvlabs, nvlabs_stylegan3, rosinality, genforce, genforce_zoo, biggan)
+FORMATS: tuple[Format, ...] = (
+    native,
+    tensorflow,
+    nvlabs,
+    nvlabs_stylegan3,
+    rosinality,
+    genforce,
+    genforce_zoo,
+    biggan,
+    foreign,
+)
