@@ -131,12 +131,14 @@ class ArgumentParser(argparse.ArgumentParser):
         words = "go on where the record of a file says that it does not belong to the others"
         self.add_argument("--force", action="store_true", help=words)
 
-    def add_steps(self, steps: int) -> None:
-        """Add -S (default `steps`), --start_distance and --end_distance."""
+    def add_steps(self, steps: int, clear: bool = False) -> None:
+        """Add -S (default `steps`), --start_distance and --end_distance; `clear` leaves these None unless given."""
         words = f"steps of each sample, made odd (default: {steps})"
         self.add_argument("-S", "--step", type=int, default=steps, help=words)
-        self.add_argument("--start_distance", type=float, default=-3.0, help="distance of the first step (default: -3)")
-        self.add_argument("--end_distance", type=float, default=3.0, help="distance of the last step (default: 3)")
+        for name, step, distance in (("--start_distance", "first", -3.0), ("--end_distance", "last", 3.0)):
+            default = "where the change is clear, else " if clear else ""
+            words = f"distance of the {step} step (default: {default}{distance:g})"
+            self.add_argument(name, type=float, default=None if clear else distance, help=words)
 
     def add_output(self, default: str) -> None:
         """Add --output_dir, None unless given (its help says `default`), and --logfile_name."""

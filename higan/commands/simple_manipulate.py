@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     add("--invert_steps", type=int, default=300, help="steps in which the code of --picture is found (default: 300)")
     add("--blend", action="store_true", help="keep what the edit leaves alone as it is in --picture")
     parser.add_drawing()
-    parser.add_steps(5)
+    parser.add_steps(5, clear=True)
     add(
         "--manipulate_layers",
         default="",
@@ -73,7 +73,7 @@ def main() -> None:
     from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
     from higan.directions.boundaries import read_boundary, write_boundary
-    from higan.directions.move import choose_layers, spaced_distances
+    from higan.directions.move import choose_layers, spaced_distances, telling_distance
     from higan.editing.edits import synthesize_steps
     from higan.editing.files import write_codes, write_edit, write_page
     from higan.editing.manipulation import Move, along_boundary, find_boundary_file
@@ -85,7 +85,6 @@ def main() -> None:
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
-    distances = spaced_distances(args.start_distance, args.end_distance, args.step)
     weights, model = find_weights(args.model_name)
     name = model.get("name", weights.stem)
     places = [place / name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
@@ -111,7 +110,13 @@ def main() -> None:
         raise HiganError(
             f"boundary {boundary.name} is of space {boundary.space}, which has no layers; leave --manipulate_layers out"
         )
+    clear, why = telling_distance(boundary)
+    end = clear if args.end_distance is None else args.end_distance
+    start = -end if args.start_distance is None else args.start_distance
+    distances = spaced_distances(start, end, args.step)
     edited = along_boundary(generator, codes, Move(boundary, distances, layers, chosen))
+    if why and args.end_distance is None:
+        edited.summary += f" At distance {clear:g} {why}."
 
     edited.numbers = args.samples
     prefix = f"{generator.name}_{args.boundary_name}"

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 MOST_STEPS = 10_001
 MOST_DISTANCE = 1e6  # a code's norm is some tens; far beyond, activations overflow
 
+DISTANCE = 3.0  # of the last step, where nothing is known of a boundary
+CLEAR = 3.0  # standard deviations of a score, from one end of its samples to the middle
+SPAN = 6.0  # standard deviations of the codes along a direction, from one end of the samples to the other
+REACH_DISTANCE = 2.0  # the distance that a stored reach is of
+MOST_CLEAR = 10.0  # a direction that hardly moves its score is not followed further
+
 Codes = TypeVar("Codes", NDArray[Any], Tensor)
 
 
@@ -99,17 +105,56 @@ def choose_layers(
 ) -> tuple[list[int], str]:
     """Return the layers to move and, in words, who chose them.
 
-    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), those `otherwise`
-    (either as in `parse_layers`), all. Raises HiganError for layers that the model does not have.
+    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), the candidates of a
+    re-scoring that could not tell, those `otherwise` (either as in `parse_layers`), all. Raises HiganError for layers
+    that the model does not have.
     """
     if asked:
         return parse_layers(asked, num_layers), "asked for"
     if boundary.layers:
         verified = boundary.info.get("layers_from") == "rescoring"
         return parse_layers(boundary.layers, num_layers), "verified by re-scoring" if verified else "from its file"
+    found = stored_rescoring(boundary)
+    verdict, layers = found.get("verdict"), found.get("layers")
+    if verdict == "could not tell" and isinstance(layers, list) and layers:
+        return parse_layers(layers, num_layers), "candidates: re-scoring could not tell them from chance"
+    remark = "; re-scoring found none where it is obeyed" if verdict == "none" else ""
     if otherwise:
-        return parse_layers(otherwise, num_layers), f"the {otherwise} group"
-    return list(range(num_layers)), "all"
+        return parse_layers(otherwise, num_layers), f"the {otherwise} group{remark}"
+    return list(range(num_layers)), f"all{remark}"
+
+
+def telling_distance(boundary: Boundary) -> tuple[float, str]:
+    """Return the distance at which an edit is clear and still a picture, and in words why it is that one.
+
+    It is where re-scoring expects the score to have changed by `CLEAR` standard deviations, or where the step spans
+    the codes from end to end (`SPAN` standard deviations along it; see `train_boundary.py`), whichever comes first;
+    `DISTANCE` where neither is known.
+
+    >>> telling_distance(Boundary("wood", np.eye(1, 8, dtype=np.float32)))
+    (3.0, '')
+    """
+    found = stored_rescoring(boundary)
+    effect, distance, reach = found.get("effect"), found.get("distance"), boundary.info.get("reach")
+    reasons = []
+    obeyed = found.get("verdict") != "none" and isinstance(effect, list) and effect and _positive(effect[0])
+    if obeyed and _positive(distance):
+        reasons.append((CLEAR * distance / effect[0], f"the score changes by about {CLEAR:g} standard deviations"))
+    widest = max((value for value in (reach if isinstance(reach, list) else [reach]) if _positive(value)), default=0)
+    if widest:
+        reasons.append(
+            (SPAN * REACH_DISTANCE / widest, "further on the codes leave what the model was trained to draw")
+        )
+    if not reasons:
+        return DISTANCE, ""
+    value, why = min(reasons)
+    return min(max(round(2 * value) / 2, 0.5), MOST_CLEAR), why
+
+
+def stored_rescoring(boundary: Boundary) -> dict[str, Any]:
+    """Return what `rescore.py --write_layers` stored in a boundary's file, {} if nothing."""
+    found = boundary.info.get("rescoring")
+    return found if isinstance(found, dict) else {}
 
 
 def move_codes(
@@ -191,3 +236,7 @@ def _as_float64(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu().double()
     return torch.as_tensor(np.asarray(values, dtype=np.float64))
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST_DISTANCE

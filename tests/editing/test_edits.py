@@ -262,6 +262,27 @@ def test_layers_are_chosen_in_order() -> None:
     assert move.choose_layers(recommended, 10) == ([3], "from its file")
     assert move.choose_layers(plain, 10, otherwise="upper") == ([4, 5, 6, 7, 8], "the upper group")
     assert move.choose_layers(plain, 10) == (list(range(10)), "all")
+    plain.info = {"rescoring": {"verdict": "could not tell", "layers": [2, 7]}}
+    assert move.choose_layers(plain, 10, "", "upper") == (
+        [2, 7],
+        "candidates: re-scoring could not tell them from chance",
+    )
+    plain.info = {"rescoring": {"verdict": "none", "layers": [2]}}
+    assert move.choose_layers(plain, 10) == (list(range(10)), "all; re-scoring found none where it is obeyed")
+
+
+def test_the_distance_at_which_an_edit_is_clear() -> None:
+    boundary = Boundary("x", direction("x"), "w")
+    assert move.telling_distance(boundary) == (3.0, "")
+    boundary.info = {"rescoring": {"verdict": "verified", "effect": [1.22, 1.1, 1.3], "distance": 2.0}}
+    assert move.telling_distance(boundary) == (5.0, "the score changes by about 3 standard deviations")
+    boundary.info["reach"] = 6.1
+    assert move.telling_distance(boundary)[0] == 2.0
+    assert "leave what the model was trained to draw" in move.telling_distance(boundary)[1]
+    boundary.info = {"rescoring": {"verdict": "none", "effect": [0.01], "distance": 2.0}, "reach": [1.0, 2.0]}
+    assert move.telling_distance(boundary)[0] == 6.0
+    boundary.info = {"rescoring": {"verdict": "verified", "effect": ["a"], "distance": None}, "reach": "far"}
+    assert move.telling_distance(boundary) == (3.0, "")
 
 
 def test_a_w_step_is_truncated_as_the_codes_are(generator: Generator) -> None:
