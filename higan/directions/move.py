@@ -105,8 +105,8 @@ def choose_layers(
 ) -> tuple[list[int], str]:
     """Return the layers to move and, in words, who chose them.
 
-    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), the candidates of a
-    re-scoring that could not tell, those `otherwise` (either as in `parse_layers`), all. Raises HiganError for layers
+    In this order: those `asked` for, those of the boundary (verified by re-scoring, or in its file), the candidates of
+    a re-scoring that could not tell, those `otherwise` (either as in `parse_layers`), all. Raises HiganError for layers
     that the model does not have.
     """
     if asked:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,41 +17,57 @@ from higan.predictors.predictor import LEVELS
 from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
 
 if TYPE_CHECKING:
-    from higan.rescoring.result import Rescoring
+    from higan.rescoring.result import Direction, Rescoring
     from higan.rescoring.statistics import Estimate, Hierarchy
 
 MAX_COLUMNS = 24  # outputs in the table of what else moved
 MAX_ROWS = 60  # outputs in the table of layer swap
+MAX_OPEN = 12  # answers of a kind that are shown at once; more are folded
+KINDS = {
+    "verified": "Obeyed",
+    "": "Not compared with random directions",
+    "could not tell": "Could not be told from chance",
+    "none": "Not obeyed",
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: as text, for sorting, its shade from 0 to 1 (-1 to 1 where signs matter), and marks."""
+    """One number of a table: as text, for sorting, its shade from 0 to 1 (-1 to 1 where signs matter), and marks.
+
+    `weak` is what random directions may reach too.
+    """
 
     text: str
     value: float
     heat: float
     title: str = ""
     marked: bool = False
+    weak: bool = False
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its interval and the most that chance reaches, as shares of the longest bar."""
+    """An effect with its interval and the limit of chance, as shares of the longest bar."""
 
+    index: int
     name: str
     level: str
     text: str
     value: float
-    relative: float
+    delta: str
+    delta_value: float
     length: float
     low: float
     high: float
     control: float | None
+    weak: bool
     risen: str
     layers: str
+    verdict: str
     center: str
     center_value: float
+    title: str
 
 
 @dataclass(frozen=True)
@@ -62,36 +79,45 @@ class Row:
     cells: list[Cell]
     note: str = ""
     note_value: float = 0.0
+    index: int = -1
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer as the page shows it: its sentence without the name, and where more of it is found."""
+
+    index: int
+    name: str
+    level: str
+    rest: str
+    edit: str
 
 
 def write_rescoring_page(path: str | Path, rescoring: Rescoring) -> None:
-    """Write what re-scoring measured as one page: ranking, layers, leakage, image change, layer swap, pictures."""
+    """Write what re-scoring found as one page: the answers first, then layers, leaks, image change, swap, pictures."""
     provenance = rescoring.provenance
     strips, (height, width), notes = _strips(rescoring)
     model = str(provenance.get("model", "the model"))
     columns = _leakage_columns(rescoring)
+    answers = _answers(rescoring, Path(path).parent)
     write_page(
         path,
         "rescoring.html",
         title=f"What {model} obeys, and where",
-        summary=(
-            f"{len(rescoring.directions)} boundaries re-scored on {rescoring.num} samples, moved by "
-            f"{rescoring.distance:g}; Δ is the mean rise of a boundary's own score, falls counted as zero."
-        ),
+        summary=_summary(rescoring),
         notes=notes,
         details=_details(rescoring),
+        answers=answers,
+        max_open=MAX_OPEN,
         bars=_bars(rescoring),
         controls=rescoring.controls,
         layers=rescoring.layers,
         heat=_layer_rows(rescoring),
         image_heat=_image_rows(rescoring),
         hierarchies=[
-            (name, _levels(hierarchy))
-            for name, hierarchy in (
-                ("boundaries", rescoring.hierarchies.get("hierarchy")),
-                ("layer swap", rescoring.hierarchies.get("swap_hierarchy")),
-            )
-            if hierarchy is not None and hierarchy.levels
+            (name, _levels(rescoring.hierarchies[key]))
+            for name, key in (("boundaries", "hierarchy"), ("layer swap", "swap_hierarchy"))
+            if key in rescoring.hierarchies and rescoring.hierarchies[key].levels
         ],
         leak_names=[rescoring.outputs[output].name for output in columns],
         leaks=_leak_rows(rescoring, columns),
@@ -104,81 +130,130 @@ def write_rescoring_page(path: str | Path, rescoring: Rescoring) -> None:
     )
 
 
-def _bars(rescoring: Rescoring) -> list[Bar]:
-    """Return the ranking: the longest bar first."""
-    every = np.arange(len(rescoring.directions))
-    spread = rescoring.spread[rescoring.targets]
-    value = rescoring.own("delta")[:, 0]
-    low = rescoring.own("delta_low")[:, 0] / spread
-    high = rescoring.own("delta_high")[:, 0] / spread
-    control = rescoring.table["control_high"][0, rescoring.targets] / spread
-    longest = max(_finite_max(high), _finite_max(control), 1e-12)
-    centers = center_values(rescoring)
-    bars = [
-        Bar(
-            name=rescoring.directions[index].name,
-            level=rescoring.directions[index].level,
-            text=_number(value[index]),
-            value=_sortable(value[index]),
-            relative=_sortable(value[index] / spread[index]),
-            length=_share(value[index] / spread[index], longest),
-            low=_share(low[index], longest),
-            high=_share(high[index], longest),
-            control=_share(control[index], longest) if np.isfinite(control[index]) else None,
-            risen=_percent(rescoring.own("risen")[index, 0]),
-            layers=_runs(rescoring.directions[index].verified),
-            center=_number(centers[index], 1),
-            center_value=_sortable(centers[index]),
-        )
-        for index in every
+def _summary(rescoring: Rescoring) -> str:
+    """Return what the page is about and how it ended, in words."""
+    named = [direction for direction in rescoring.directions if direction.named]
+    found = [direction.mark for direction in named]
+    parts = [
+        f"{found.count(mark)} {word}"
+        for mark, word in (("verified", "obeyed"), ("could not tell", "not told from chance"), ("none", "not obeyed"))
+        if mark in found
     ]
-    return sorted(bars, key=lambda bar: -bar.relative)
+    words = (
+        [f"Of {len(named)} boundaries: {', '.join(parts)}." if parts else f"{len(named)} boundaries."] if named else []
+    )
+    if others := len(rescoring.directions) - len(named):
+        words.append(f"{others} directions without a score.")
+    return (
+        " ".join(words)
+        + f" {rescoring.num} samples, moved by {rescoring.distance:g}; sd: standard deviations of a score."
+    )
+
+
+def _answers(rescoring: Rescoring, folder: Path) -> list[tuple[str, list[Said]]]:
+    """Return the answers by what they say, in words; those of directions without a score come last."""
+    groups: dict[str, list[Said]] = {}
+    for answer in rescoring.answers():
+        direction = rescoring.directions[answer.index]
+        kind = KINDS[answer.mark] if answer.named else "Found without a score"
+        rest = answer.sentence()[len(answer.name) :]
+        said = Said(answer.index, answer.name, direction.level, rest, _edit_page(folder, direction))
+        groups.setdefault(kind, []).append(said)
+    return list(groups.items())
+
+
+def _edit_page(folder: Path, direction: Direction) -> str:
+    """Return where manipulate.py left the page of a direction's edits: in this folder or one beside it, "" if none."""
+    name = f"{direction.name}_{direction.space}_viz.html"
+    for place in (folder, *sorted(folder.parent.glob("*/"))):
+        if (place / name).is_file():
+            return quote(name if place == folder else f"../{place.name}/{name}")
+    return ""
+
+
+def _bars(rescoring: Rescoring) -> list[Bar]:
+    """Return the ranking: the largest effect first."""
+    centers = _centers(rescoring)
+    delta, risen = rescoring.own("delta")[:, 0], rescoring.own("chosen_risen")
+    found = [rescoring.answer(index) for index in range(len(rescoring.directions))]
+    ends = [[answer.value, answer.high, answer.limit, -answer.value, -answer.low] for answer in found]
+    longest = max(_finite_max(np.array(ends)), 1e-12) if found else 1.0
+    bars = []
+    for answer, direction in zip(found, rescoring.directions, strict=True):
+        sign = direction.sign
+        low, high = sorted((sign * answer.low, sign * answer.high))
+        limited = math.isfinite(answer.limit)
+        bars.append(
+            Bar(
+                index=answer.index,
+                name=answer.name if direction.named else f"{answer.name}: {answer.score}",
+                level=direction.level,
+                text=_number(answer.value),
+                value=_sortable(answer.value),
+                delta=_number(delta[answer.index]),
+                delta_value=_sortable(delta[answer.index] / rescoring.spread[direction.target]),
+                length=_share(sign * answer.value, longest),
+                low=_share(low, longest),
+                high=_share(high, longest),
+                control=_share(answer.limit, longest) if limited else None,
+                weak=limited and not sign * answer.value > answer.limit,
+                risen=_percent(risen[answer.index]),
+                layers=_runs(direction.chosen),
+                verdict=direction.mark,
+                center=_number(centers[answer.index], 1),
+                center_value=_sortable(centers[answer.index]),
+                title=_tip(answer.value, answer.low, answer.high, answer.limit) + answer.smaller,
+            )
+        )
+    return sorted(bars, key=lambda bar: -abs(bar.value))
+
+
+def _tip(value: float, low: float, high: float, limit: float) -> str:
+    """Return an effect with its interval and what chance reaches, in words."""
+    text = f"{_number(value)} sd (95 %: {_number(low)} to {_number(high)})"
+    return f"{text}; a random direction passes {_number(limit)} with chance 1e-4" if math.isfinite(limit) else text
 
 
 def _layer_rows(rescoring: Rescoring) -> list[Row]:
-    """Return every boundary's own rise at each layer, in the order of the levels, then of the centres."""
-    rows = []
-    for index, target in enumerate(rescoring.targets):
-        table = [rescoring.table[name][index, 1:, target] for name in ("delta", "delta_low", "delta_high")]
-        most = _finite_max(table[0])
+    """Return every boundary's own effect at each layer, in the order of the levels, then of the centres."""
+    rows, centers = [], _centers(rescoring)
+    for index, direction in enumerate(rescoring.directions):
+        target = direction.target
+        spread = rescoring.spread[target]
+        names = ("signed", "signed_low", "signed_high", "delta")
+        table = [rescoring.table[name][index, 1:, target] / spread for name in names]
+        limits = rescoring.table["signed_limit"][1:, target] / spread
+        most = _finite_max(np.abs(table[0]))
         cells = [
             Cell(
                 _number(value),
                 _sortable(value),
-                _share(value, most),
-                title=f"layer {layer}: {_number(value, 3)} (95 %: {_number(low, 3)} to {_number(high, 3)})",
-                marked=layer in rescoring.directions[index].verified,
+                float(np.clip(np.nan_to_num(value / most), -1, 1)) if most else 0.0,
+                title=f"{direction.name}, layer {layer}: {_tip(value, low, high, limit)}; Δ {_number(delta)} sd",
+                marked=layer in direction.verified,
+                weak=bool(abs(value) <= limit),
             )
-            for layer, value, low, high in zip(rescoring.layers, *table, strict=True)
+            for layer, value, low, high, delta, limit in zip(rescoring.layers, *table, limits, strict=True)
         ]
-        center = center_values(rescoring)[index]
-        rows.append(
-            Row(
-                rescoring.directions[index].name,
-                rescoring.directions[index].level,
-                cells,
-                _number(center, 1),
-                _sortable(center),
-            )
-        )
+        note = _number(centers[index], 1), _sortable(centers[index])
+        rows.append(Row(direction.name, direction.level, cells, *note, index))
     return sorted(rows, key=lambda row: (_level_order(row.level), row.note_value))
 
 
 def _image_rows(rescoring: Rescoring) -> list[Row]:
     """Return the mean change of the image, in grey levels, when each layer moves, and for random directions."""
-    most = _finite_max(rescoring.table["image_change"][:, 1:])
+    change = rescoring.table["image_change"][:, 1:]
+    most = _finite_max(change)
+
+    def cells(values: NDArray[Any]) -> list[Cell]:
+        return [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in values]
+
     rows = [
-        Row(
-            direction.name,
-            direction.level,
-            [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change],
-        )
-        for direction, change in zip(rescoring.directions, rescoring.table["image_change"][:, 1:], strict=True)
+        Row(direction.name, direction.level, cells(values))
+        for direction, values in zip(rescoring.directions, change, strict=True)
     ]
     if rescoring.controls:
-        change = rescoring.table["control_image_change"][:, 1:].mean(axis=0)
-        cells = [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in change]
-        rows.append(Row("random directions", "", cells))
+        rows.append(Row("random directions", "", cells(rescoring.table["control_image_change"][:, 1:].mean(axis=0))))
     return rows
 
 
@@ -192,28 +267,30 @@ def _leakage_columns(rescoring: Rescoring) -> list[int]:
 
 
 def _leak_rows(rescoring: Rescoring, columns: Sequence[int]) -> list[Row]:
-    """Return each output's mean signed change, in its own standard deviations, when a boundary's layers all move."""
-    relative = rescoring.table["chosen_signed"] / rescoring.spread
+    """Return each output's effect, in its own standard deviations, when a boundary's chosen layers move."""
+    names = ("chosen_signed", "chosen_signed_low", "chosen_signed_high", "chosen_limit")
+    value, low, high, limit = (rescoring.table[name] / rescoring.spread for name in names)
     rows = []
     for index, direction in enumerate(rescoring.directions):
-        name = direction.name
-        most = max(_finite_max(np.abs(relative[index, list(columns)])), 1e-12)
+        most = max(_finite_max(np.abs(value[index, list(columns)])), 1e-12)
         cells = [
             Cell(
-                _number(relative[index, output], 1),
-                _sortable(relative[index, output]),
-                float(np.clip(np.nan_to_num(relative[index, output] / most), -1, 1)),
-                title=f"{name} moved: {rescoring.outputs[output].name} {_number(relative[index, output])}",
-                marked=output == rescoring.targets[index],
+                _number(value[index, output], 1),
+                _sortable(value[index, output]),
+                float(np.clip(np.nan_to_num(value[index, output] / most), -1, 1)),
+                title=f"{direction.name} moved: {rescoring.outputs[output].name} "
+                + _tip(value[index, output], low[index, output], high[index, output], limit[index, output]),
+                marked=output == direction.target,
+                weak=bool(low[index, output] <= 0 <= high[index, output]),
             )
             for output in columns
         ]
-        rows.append(Row(name, rescoring.directions[index].level, cells))
+        rows.append(Row(direction.name, direction.level, cells))
     return sorted(rows, key=lambda row: _level_order(row.level))
 
 
 def _swap_rows(rescoring: Rescoring) -> list[Row]:
-    """Return each layer's share of every score's variation."""
+    """Return each layer's total effect on every score."""
     if "swap" not in rescoring.table:
         return []
     targets = {int(target) for target in rescoring.targets}
@@ -242,7 +319,7 @@ def _swap_rows(rescoring: Rescoring) -> list[Row]:
     return rows
 
 
-def center_values(rescoring: Rescoring) -> NDArray[Any]:
+def _centers(rescoring: Rescoring) -> NDArray[Any]:
     """Return the centre of mass of each boundary, NaN without layers."""
     found = rescoring.hierarchies.get("hierarchy")
     return np.full(len(rescoring.directions), np.nan) if found is None else found.center.value
@@ -262,10 +339,21 @@ def _levels(hierarchy: Hierarchy) -> list[dict[str, str]]:
 
 def _strips(rescoring: Rescoring) -> tuple[list[dict[str, Any]], tuple[int, int], list[str]]:
     """Return each boundary's pictures as one JPEG, the size of one picture, and what there is to say of it."""
+    if not len(rescoring.strips):
+        return [], (0, 0), []
     files, _, shape = encode_rows(iter(rescoring.strips), len(rescoring.strips), budget=PICTURE_BYTES // 2)
     strips: list[dict[str, Any]] = [
-        {"name": direction.name, "level": direction.level, "data": to_base64(file), "sample": int(sample)}
-        for direction, file, sample in zip(rescoring.directions, files, rescoring.strip_samples, strict=True)
+        {
+            "index": index,
+            "name": direction.name,
+            "level": direction.level,
+            "data": to_base64(file),
+            "sample": int(sample),
+            "frames": [len(rescoring.strips[0]) - len(rescoring.layers) + layer for layer in direction.verified],
+        }
+        for index, (direction, file, sample) in enumerate(
+            zip(rescoring.directions, files, rescoring.strip_samples, strict=True)
+        )
     ]
     strips.sort(key=lambda strip: _level_order(strip["level"]))
     return strips, shape, reduction_notes(rescoring.strips.shape[2:4], shape)

@@ -131,6 +131,10 @@ def test_rescoring_page(tmp_path: Path) -> None:
     write_rescoring_page(tmp_path / "page.html", make_rescoring())
     text = " ".join(" ".join(read(tmp_path / "page.html").text).split())
     for expected in (
+        "2 obeyed, 1 not told from chance, 1 not obeyed.",
+        "boundary0 layout is obeyed at layers 0–1: ",
+        "boundary1 object could not be told from chance: ",
+        "boundary3 color is not obeyed: ",
         "Ranking",
         "Layer by layer",
         "Levels",
@@ -156,6 +160,31 @@ def test_pictures_of_rescoring_come_in_the_order_of_the_levels(tmp_path: Path) -
     write_rescoring_page(tmp_path / "page.html", rescoring)
     section = (tmp_path / "page.html").read_text().split('id="pictures"')[1].split("</section>")[0]
     assert re.findall("level-([a-z]+)", section) == list(LEVELS)
+
+
+def test_the_rescoring_page_answers_first(tmp_path: Path) -> None:
+    """Answers stand before tables and link to their row, pictures and edits; gaps have no outline."""
+    (tmp_path / "manipulation").mkdir()
+    (tmp_path / "manipulation" / "boundary2_w_viz.html").write_text("")
+    (tmp_path / "rescore").mkdir()
+    rescoring = make_rescoring()
+    rescoring.directions[0].chosen = (0, 2)
+    write_rescoring_page(tmp_path / "rescore" / "page.html", rescoring)
+    text = (tmp_path / "rescore" / "page.html").read_text()
+    sections = re.findall(r'<section id="([a-z]+)"', text)
+    assert sections[:3] == ["answer", "pictures", "ranking"]
+    links = re.findall(r'href="([^"#][^"]*viz.html)"', text)
+    assert links == ["../manipulation/boundary2_w_viz.html"]
+    anchors = set(re.findall(r'href="#([a-z]+-\d)"', text))
+    assert anchors == {f"{place}-{index}" for place in ("row", "pictures") for index in range(4)}
+    assert anchors <= set(re.findall(r'id="([a-z]+-\d)"', text))
+    layers = text.split('id="layers"')[1].split("</section>")[0].split("<tbody>")[1]
+    first = next(row for row in layers.split("<tr>") if "boundary0" in row)
+    outlined = ["marked" in cell for cell in re.findall(r'<td class="heat([^"]*)"', first)]
+    assert outlined == [True, False, True, False, False, False]
+    assert "a random direction passes 0.20 with chance 1e-4" in first
+    frames = re.findall(r'class="frame" style="--step:(\d)"', text)
+    assert frames == ["3", "5", "5"]
 
 
 def test_rescoring_page_of_the_least(tmp_path: Path) -> None:

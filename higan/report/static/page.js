@@ -49,6 +49,7 @@
   if (table) samplesPage(table);
   const grid = one(".grid");
   if (grid) gridPage(grid);
+  all(".pictures").forEach(enlarging);
   all("table[data-sortable]").forEach(sortable);
 
   function samplesPage(table) {
@@ -253,6 +254,34 @@
     one("[data-save]", viewer).addEventListener("click", () => save(jpegOf(picture), `${grid.dataset.stem}_${digits(viewer.dataset.index, 6)}.jpg`));
     filter(one("#find"), items, () => true, one("#tally"), one("#nothing"), "pictures");
     sizes(grid);
+  }
+
+  // a picture of a strip beside the first, enlarged
+  function enlarging(table) {
+    const viewer = one(".viewer"), canvas = one("canvas", viewer), label = one(".viewer-name", viewer);
+    const heads = all("thead th", table).slice(1).map((head) => head.textContent);
+    const show = (image, step) => {
+      const width = image.naturalWidth / heads.length, height = image.naturalHeight;
+      const scale = Math.max(1, Math.round(400 / width));
+      canvas.width = 2 * width * scale;
+      canvas.height = height * scale;
+      [0, step].forEach((from, to) => canvas.getContext("2d").drawImage(image, from * width, 0, width, height, to * width * scale, 0, width * scale, height * scale));
+      label.textContent = `${image.dataset.name}: ${heads[0]} and ${heads[step]}`;
+      if (!viewer.open) viewer.showModal();
+    };
+    all("img", table).forEach((image) => {
+      let step = 1;
+      image.tabIndex = 0;
+      image.setAttribute("role", "button");
+      image.addEventListener("click", (event) => {
+        const box = image.getBoundingClientRect();
+        step = Math.min(heads.length - 1, Math.max(1, Math.floor((event.clientX - box.left) / box.width * heads.length)));
+        show(image, step);
+      });
+      image.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); show(image, step); } });
+    });
+    viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+    one("[data-close]", viewer).addEventListener("click", () => viewer.close());
   }
 
   function sortable(table) {
