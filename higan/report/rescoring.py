@@ -205,7 +205,7 @@ def _bars(rescoring: Rescoring) -> list[Bar]:
                 title=_tip(answer.value, answer.low, answer.high, answer.limit) + answer.smaller,
             )
         )
-    return sorted(bars, key=lambda bar: -abs(bar.value))
+    return sorted(bars, key=lambda bar: (-bar.length, -bar.value))
 
 
 def _tip(value: float, low: float, high: float, limit: float) -> str:

@@ -397,3 +397,18 @@ def test_rescoring_tables_sort(visit: Visit, pages: dict[str, Path]) -> None:
     names = page.locator("#ranking tbody th span:first-child").all_text_contents()
     assert names == sorted(names, key=str.lower)
     assert HOSTILE in names
+
+
+def test_a_picture_of_rescoring_is_enlarged(visit: Visit, pages: dict[str, Path]) -> None:
+    page = visit(pages["rescoring"])
+    picture = page.locator(".pictures img").first
+    picture.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".viewer-name").text_content() == f"{HOSTILE}: Origin and Chosen layers"
+    assert page.locator(".viewer canvas").evaluate("canvas => canvas.width === 2 * canvas.height")
+    page.locator(".viewer [data-close]").click()
+    assert not page.locator(".viewer").evaluate("viewer => viewer.open")
+    box = picture.bounding_box()
+    assert box is not None
+    picture.click(position={"x": box["width"] - 4, "y": 4})
+    assert str(page.locator(".viewer-name").text_content()).endswith("Layer 5")
