@@ -135,16 +135,16 @@ def telling_distance(boundary: Boundary) -> tuple[float, str]:
     (3.0, '')
     """
     found = stored_rescoring(boundary)
-    effect, distance, reach = found.get("effect"), found.get("distance"), boundary.info.get("reach")
+    effect, reach = found.get("effect"), boundary.info.get("reach")
+    risen = _positive(effect[0]) if isinstance(effect, list) and effect and found.get("verdict") != "none" else 0.0
+    distance = _positive(found.get("distance"))
+    widest = max((_positive(value) for value in (reach if isinstance(reach, list) else [reach])), default=0.0)
     reasons = []
-    obeyed = found.get("verdict") != "none" and isinstance(effect, list) and effect and _positive(effect[0])
-    if obeyed and _positive(distance):
-        reasons.append((CLEAR * distance / effect[0], f"the score changes by about {CLEAR:g} standard deviations"))
-    widest = max((value for value in (reach if isinstance(reach, list) else [reach]) if _positive(value)), default=0)
+    if risen and distance:
+        reasons.append((CLEAR * distance / risen, f"the score changes by about {CLEAR:g} standard deviations"))
     if widest:
-        reasons.append(
-            (SPAN * REACH_DISTANCE / widest, "further on the codes leave what the model was trained to draw")
-        )
+        why = "the step is as long as the codes are spread along it; further on pictures leave the data"
+        reasons.append((SPAN * REACH_DISTANCE / widest, why))
     if not reasons:
         return DISTANCE, ""
     value, why = min(reasons)
@@ -238,5 +238,7 @@ def _as_float64(values: Any) -> Tensor:
     return torch.as_tensor(np.asarray(values, dtype=np.float64))
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST_DISTANCE
+def _positive(value: Any) -> float:
+    """Return `value` if it is a number of use as a distance or an effect, else 0."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST_DISTANCE
+    return float(value) if usable else 0.0
