@@ -35,6 +35,8 @@ def load_model(args: argparse.Namespace, boundary_files: Iterable[Path] = (), de
         getattr(args, "precision", "fp32"),
         chosen["noise"] or "const",
         chosen["class_idx"],
+        args.translate,
+        args.rotate,
     )
 
 

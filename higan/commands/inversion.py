@@ -55,7 +55,9 @@ def main() -> None:
 
     keep_freed_memory()
     paths = find_pictures(args.pictures)
-    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
+    generator = load_generator(
+        args.model_name, device=args.device, class_idx=args.class_idx, translate=args.translate, rotate=args.rotate
+    )
     features = load_features(args.features, generator.predictor, generator.device)
     folder = args.output_dir or Path(f"{generator.name}_inversion")
     task = InversionRun(

@@ -79,11 +79,15 @@ class ArgumentParser(argparse.ArgumentParser):
         return "several" if action.nargs == "+" else "one"
 
     def add_model(self) -> None:
-        """Add model_name, --class_idx and --device."""
+        """Add model_name, --class_idx, --translate, --rotate and --device."""
         self.add_argument("model_name", help="a model of models/zoo.toml, or the path of a weight file")
         words = "of a conditional model: classes that the samples take in turn (numbers, 3-7, names or all), or a file "
         words += "of one per sample (.npy, .txt)"
         self.add_argument("--class_idx", nargs="+", metavar="CLASS", help=words)
+        words = "move all images right and down, in image widths, such as 0.1,0 (StyleGAN3 only)"
+        self.add_argument("--translate", type=pair, metavar="X,Y", help=words)
+        words = "turn all images counter-clockwise, in degrees (StyleGAN3 only)"
+        self.add_argument("--rotate", type=float, metavar="DEGREES", help=words)
         words = "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
         self.add_argument("--device", default="auto", help=words)
 
@@ -156,6 +160,12 @@ def sample_numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 0 or max(numbers) >= 10**9 or len(set(numbers)) < len(numbers):
         raise HiganError(f"--samples is {text[:60]!r}; expected numbers from 0 on, such as 3,7,12, none of them twice")
     return numbers
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Return the two numbers of a text such as "0.1,0"."""
+    first, second = text.split(",")
+    return float(first), float(second)
 
 
 def require_range(args: argparse.Namespace, least: dict[str, int], most: dict[str, int] | None = None) -> None:

@@ -313,9 +313,8 @@ def load_source(args: argparse.Namespace) -> tuple[Model, Predictor]:
             f"--solver {args.solver} needs the model: there is no run.json beside {args.data_path}; give --model_name "
             "(and --predictor_name)"
         )
-    known = {
-        key: settings[key] for key in ("truncation_psi", "truncation_layers", "noise", "class_idx") if key in settings
-    }
+    drawing = ("truncation_psi", "truncation_layers", "noise", "class_idx", "translate", "rotate")
+    known = {key: settings[key] for key in drawing if key in settings}
     recorded = settings.get("predictor_name")
     if not args.predictor_name and isinstance(recorded, str) and ":" in recorded:  # a file names no code to be run
         raise HiganError(f"the scores are recorded to be of {recorded}; say so by --predictor_name={recorded}")

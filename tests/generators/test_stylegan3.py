@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from support.golden import GOLDEN, further_tensors, read_case
+from support.model import write_model
+from support.scripts import assert_refused, run
 from torch import Tensor
 
 from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.checkpoints.formats import nvlabs_stylegan3
+from higan.directions.boundaries import Boundary, write_boundary
 from higan.editing.edits import synthesize_steps
 from higan.errors import CheckpointError, HiganError
 from higan.generators import build_network, load_generator
@@ -166,3 +170,23 @@ def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
     for name in ("synthesis.L0_36_8.weight", "synthesis.input.colour"):
         with pytest.raises(CheckpointError, match="a StyleGAN3 with"):
             nvlabs_stylegan3.convert_tensors({name: torch.zeros(1)}, {})
+
+
+def test_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Step 1 draws moved and turned images of the same codes; re-scoring moves every layer, that of the input too."""
+    model, predictor = GOLDEN / "sg3t_r16_c3.pkl", "--predictor_name=support.model:own_predictor"
+    for name, options in (("still", []), ("turned", ["--rotate=30", "--translate=0.1,0"])):
+        options += ["--class_idx=1", "--num=4", "--generate_prediction", predictor]
+        assert run("synthesize", model, *options, "-o", tmp_path / name) == 0
+    still, turned = ((tmp_path / name / "w.npy").read_bytes() for name in ("still", "turned"))
+    assert still == turned
+    still, turned = ((tmp_path / name / "attribute.npy").read_bytes() for name in ("still", "turned"))
+    assert still != turned
+    assert json.loads((tmp_path / "turned" / "run.json").read_text())["settings"]["translate"] == [0.1, 0]
+    boundary = write_boundary(Boundary("warmth", np.eye(1, 20, dtype=np.float32)), tmp_path)
+    (tmp_path / "list.txt").write_text(f"(warmth, w): {boundary}\n")
+    options = ["--class_idx=1", "--num=3", "--layerwise_rescoring", "--control=2", predictor]
+    assert run("rescore", model, tmp_path / "list.txt", *options, "-o", tmp_path / "rescore") == 0
+    assert np.load(tmp_path / "rescore" / "rescore_delta.npy").shape[1] == 1 + 16
+    assert_refused(capsys, "invalid pair value: '1'", "synthesize", model, "--translate=1")
+    assert_refused(capsys, "cannot move or turn", "synthesize", write_model(tmp_path), "--rotate=1", "--skip_image")
