@@ -294,6 +294,7 @@ def test_zoo_tables() -> None:
         "stylegan": "ffhq celebahq bedroom cat car livingroom diningroom kitchen apartment churchoutdoor tower bridge "
         "restaurant classroom conferenceroom ffhq256 ffhq512",
         "stylegan2": "ffhq church cat horse car rooms ada_ffhq ada_afhqcat",
+        "stylegan3": "t_ffhq r_ffhq t_ffhqu256 r_metfacesu t_afhqv2 r_afhqv2",
     }.items():
         for name in names.split():
             assert zoo[f"{family}_{name}"]["family"] == family
