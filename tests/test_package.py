@@ -64,11 +64,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_the_wheel_holds_every_module_and_what_is_shipped(wheel: Path) -> None:
+def test_the_wheel_holds_every_file_and_what_is_shipped(wheel: Path) -> None:
     assert wheel.name.startswith(f"higan-{higan.__version__}-py3")
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
-    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "higan").rglob("*.py")}
+    files = (path for path in (ROOT / "higan").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    wanted = {path.relative_to(ROOT).as_posix() for path in files}
     wanted |= {f"higan/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "boundaries").glob("*/*_boundary.*")}
     wanted |= {"higan/py.typed", "higan/models/zoo.toml", "higan/models/stylegan2_rooms/stylegan2_rooms.pth"}
     assert wanted <= names
