@@ -4,14 +4,15 @@ The code of layer 0 places Fourier features, each other modulates a convolution,
 two convolutions the signal is sampled more finely for the leaky ReLU, then filtered and sampled more coarsely again
 (section 3.2). The state is the activations [N, C, H, W]; layer 0 needs none.
 
-A separable filter with its up- or downsampling, padding and cropping is one matrix per axis here, since products of
-matrices are what processors do fastest.
+A separable filter with its up- or downsampling, padding and cropping is one banded matrix per axis here, and only what
+it holds is multiplied: products of matrices are what processors do fastest. The finely sampled signal is made and used
+in tiles that fit a processor's cache.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,6 +39,8 @@ from higan.generators.network import State
 
 GAIN = math.sqrt(2)  # of the activation
 MOST_TAPS = 64  # per sampling rate; trained networks have 6
+TILE_ROWS, TILE_VALUES = 32, 2**19  # rows of a tile's result; values of its finely sampled signal
+BLOCK_COLUMNS = 96  # of a banded matrix that are multiplied at once
 
 
 class StyleGAN3(nn.Module):
@@ -344,7 +347,7 @@ class Layer(nn.Module):
         self.in_size, self.out_size = before.size + kernel - 1, after.size
         self.up_taps, self.down_taps = filter_size * self.up, filter_size * self.down
         self.fine_size = self.in_size
-        self.prepared: tuple[Tensor, ...] | None = None
+        self.prepared: Weights | None = None
         if to_image:
             return
         up = lowpass_filter(self.up_taps, before.cutoff, before.half_width, fine_rate)
@@ -359,41 +362,115 @@ class Layer(nn.Module):
         """Lay the weights and filters out once for inference in `dtype`; call again after they change."""
         self.prepared = self._weights(dtype)
 
-    def _weights(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Return the kernel [O, I, k, k], its squares summed [I, O], the bias and the filters as matrices."""
+    def _weights(self, dtype: torch.dtype) -> Weights:
         scale = self.magnitude.rsqrt()
         if self.to_image:
-            return (self.weight * (scale / math.sqrt(self.weight.shape[1]))).to(dtype), self.bias.to(dtype)
-        weight = self.weight * self.weight.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
-        squares = weight.square().sum(dim=(2, 3)).t() / scale.square()
-        up = resampling_matrix(self.up_filter, self.up, self.offset, self.in_size, self.fine_size)
-        matrices = [up * self.up, up * (self.up * GAIN)]  # the gain of the activation goes through the leaky ReLU
-        if self.down_filter.ndim == 1:
+            kernel = self.weight * (scale / math.sqrt(self.weight.shape[1]))
+            return Weights(kernel.to(dtype), self.bias.to(dtype))
+        kernel = self.weight * self.weight.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
+        squares = kernel.square().sum(dim=(2, 3)).t() / scale.square()
+        up = resampling_matrix(self.up_filter, self.up, self.offset, self.in_size, self.fine_size) * self.up
+        up_rows, up_columns = (up.to(dtype), (up * GAIN).to(dtype))  # the activation's gain goes through the leaky ReLU
+        if separable := self.down_filter.ndim == 1:
             offset = self.down_taps - 1
-            matrices.append(resampling_matrix(self.down_filter, self.down, offset, self.out_size, self.fine_size).t())
-        else:
-            matrices.append(self.down_filter.expand(len(self.bias), 1, -1, -1))
-        return weight.to(dtype), squares, self.bias.to(dtype), *(matrix.to(dtype).contiguous() for matrix in matrices)
+            down = resampling_matrix(self.down_filter, self.down, offset, self.out_size, self.fine_size).to(dtype)
+        tiles = []
+        for first in range(0, self.out_size, TILE_ROWS):
+            last = min(first + TILE_ROWS, self.out_size)
+            fine = slice(first * self.down, (last - 1) * self.down + self.down_taps)
+            coarse = used(up_rows[:, fine])
+            tiles.append(Tile(coarse, up_rows[coarse, fine].t(), down[first:last, fine] if separable else None))
+        radial = None if separable else self.down_filter.to(dtype).expand(len(self.bias), 1, -1, -1)
+        down_columns = banded(down.t()) if separable else []
+        return Weights(kernel.to(dtype), self.bias.to(dtype), squares, banded(up_columns), down_columns, tiles, radial)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        kernel, *rest = self.prepared or self._weights(x.dtype)
-        style = self.style(code)
-        if self.to_image:
-            x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], kernel, rest[0])
+        weights = self.prepared or self._weights(x.dtype)
+        kernel, squares, style = weights.kernel, weights.squares, self.style(code)
+        if squares is None:
+            x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], kernel, weights.bias)
             return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
-        squares, bias, up_rows, up_columns, down = rest
         if kernel.dtype == torch.float16:  # keeps products inside half precision's range; demodulation undoes it
             style = style / style.abs().amax(dim=1, keepdim=True)
         demodulation = (style.square() @ squares + EPSILON).rsqrt().to(kernel.dtype)
         x = x.to(kernel.dtype) * style.to(kernel.dtype)[:, :, None, None]
         x = F.conv2d(x, kernel, padding=kernel.shape[2] - 1)
-        x = torch.addcmul(bias[:, None, None], x, demodulation[:, :, None, None])
-        x = F.leaky_relu_(up_rows.t() @ (x @ up_columns), SLOPE)
-        if self.clamp is not None:
-            x = x.clamp(-self.clamp, self.clamp)
-        if down.ndim == 2:
-            return down.t() @ (x @ down)
-        return F.conv2d(x, down, stride=self.down, groups=x.shape[1])
+        x = torch.addcmul(weights.bias[:, None, None], x, demodulation[:, :, None, None]).contiguous()
+        chunk = max(1, TILE_VALUES // (self.fine_size * (TILE_ROWS * self.down + self.down_taps)))
+        chunk = chunk if x.device.type == "cpu" else x.shape[1]
+        parts = [self._activate(part, weights, start) for start, part in enumerate_chunks(x, chunk)]
+        return torch.cat(parts, dim=1)
+
+    def _activate(self, x: Tensor, weights: Weights, start: int) -> Tensor:
+        """Return the filtered leaky ReLU of the channels of x [N, C, H, H] from `start` on, [N, C, H', H']."""
+        num, channels = x.shape[:2]
+        x = columns(x.flatten(0, 1), weights.up_columns)  # [N C, H, F]
+        rows = []
+        for tile in weights.tiles:
+            fine = F.leaky_relu_(torch.bmm(tile.up.expand(len(x), -1, -1), x[:, tile.coarse]), SLOPE)
+            if self.clamp is not None:
+                fine = fine.clamp(-self.clamp, self.clamp)
+            if tile.down is not None:
+                rows.append(torch.bmm(tile.down.expand(len(x), -1, -1), fine))
+            elif weights.radial is not None:
+                fine, taps = fine.unflatten(0, (num, channels)), weights.radial[start : start + channels]
+                rows.append(F.conv2d(fine, taps, stride=self.down, groups=channels).flatten(0, 1))
+        x = torch.cat(rows, dim=1)  # [N C, H', F], or [N C, H', H'] of a radial filter
+        return (columns(x, weights.down_columns) if weights.down_columns else x).unflatten(0, (num, channels))
+
+
+Block = tuple[slice, Tensor]  # rows of a banded matrix, and what they hold of some of its columns
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows of a layer's result: the rows [h] of the coarse signal that they need, and the matrices from these.
+
+    `up` [f, h] leads to f finely sampled rows, `down` [h', f] from there to the result; None for a radial filter.
+    """
+
+    coarse: slice
+    up: Tensor
+    down: Tensor | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A layer's weights as it uses them: kernel, bias, sums of the kernel's squares [I, O] and filters.
+
+    `radial` [O, 1, t, t] is given where the filter after the activation is not separable.
+    """
+
+    kernel: Tensor
+    bias: Tensor
+    squares: Tensor | None = None
+    up_columns: Sequence[Block] = ()
+    down_columns: Sequence[Block] = ()
+    tiles: Sequence[Tile] = ()
+    radial: Tensor | None = None
+
+
+def enumerate_chunks(x: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first channel and the channels of x [N, C, H, W], `size` of them at a time."""
+    return zip(range(0, x.shape[1], size), x.split(size, dim=1), strict=True)
+
+
+def columns(x: Tensor, blocks: Sequence[Block]) -> Tensor:
+    """Return x [M, H, W] times a banded matrix [W, W'], [M, H, W']."""
+    rows = x.flatten(0, 1)
+    return torch.cat([rows[:, used] @ block for used, block in blocks], dim=1).unflatten(0, x.shape[:2])
+
+
+def banded(matrix: Tensor) -> list[Block]:
+    """Return a banded matrix in blocks of `BLOCK_COLUMNS`, each without the rows that hold only zeros."""
+    parts = matrix.split(BLOCK_COLUMNS, dim=1)
+    return [(used(part), part[used(part)].contiguous()) for part in parts]
+
+
+def used(matrix: Tensor) -> slice:
+    """Return the rows of a matrix from the first to the last that holds something."""
+    found = matrix.any(dim=1).nonzero()
+    return slice(int(found.min()), int(found.max()) + 1)
 
 
 def resampling_matrix(taps: Tensor, factor: int, offset: int, coarse: int, fine: int) -> Tensor:
