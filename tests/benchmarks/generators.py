@@ -26,14 +26,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from higan.devices import choose_device, keep_freed_memory
 from higan.generators.generator import Generator
+from higan.generators.network import Network
 from higan.generators.pggan import PGGAN
 from higan.generators.stylegan import StyleGAN
 from higan.generators.stylegan2 import StyleGAN2
+from higan.generators.stylegan3 import StyleGAN3
 
 RESOLUTION = 256
 SIZES = [4 * 2**block for block in range(7)]
-GFLOP = {"pggan": 29.8, "stylegan": 29.8, "stylegan2": 90.0}  # per image, in the cheapest exact form
-NETWORKS = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
+# per image, in the cheapest exact form; of StyleGAN3 the filters are separable where they can be, and skip zeros
+GFLOP = {"pggan": 29.8, "stylegan": 29.8, "stylegan2": 90.0, "stylegan3-t": 477.2, "stylegan3-r": 261.3}
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -82,6 +84,19 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
+def make_network(family: str) -> Network:
+    """Return the network of a row of `GFLOP`, at full width."""
+    if family in ("stylegan3-t", "stylegan3-r"):
+        radial = family == "stylegan3-r"
+        base, most = (65536, 1024) if radial else (32768, 512)
+        cutoffs = [2 * (RESOLUTION / 4) ** min(layer / 12, 1) for layer in range(14)]
+        channels = [round(min(base / 2 / cutoff, most)) for cutoff in cutoffs]
+        return StyleGAN3(RESOLUTION, channels, kernel=1 if radial else 3, radial=radial)
+    kinds = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
+    base = 32768 if family == "stylegan2" else 16384
+    return kinds[family](RESOLUTION, {size: min(base // size, 512) for size in SIZES})
+
+
 @torch.inference_mode()
 def measure(args: argparse.Namespace, family: str, precision: str, batch: int) -> str:
     """Return a line of the table; in a process of its own, since its peak memory is the process's."""
@@ -90,23 +105,19 @@ def measure(args: argparse.Namespace, family: str, precision: str, batch: int) -
         torch.set_num_threads(args.threads)
     device, dtype = choose_device(args.device), PRECISIONS[precision]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    base = 32768 if family == "stylegan2" else 16384
-    network = NETWORKS[family](RESOLUTION, {size: min(base // size, 512) for size in SIZES})
-    generator = Generator(network, family, device, dtype)
+    generator = Generator(make_network(family), family, device, dtype)
     generator.batch_size = batch
-    codes = generator.sample(batch, seed=0)
-    if family != "pggan":
-        codes = generator.to_wp(codes, "z")
+    codes = generator.to_entry(generator.sample(batch, seed=0), "z")
     clock = Clock(device, args.processor_time)
     conv = convolution_rate(clock, dtype, batch)
-    images = batch * clock.rate(lambda: generator.synthesize(codes, generator.spaces[-1]), args.seconds)
+    images = batch * clock.rate(lambda: generator.synthesize(codes, generator.entry), args.seconds)
     share, memory = images * GFLOP[family] / conv, peak_memory(device)
-    return f"{family:10} {precision:9} {batch:5}  {images:8.2f}  {conv:12.0f}  {share:5.2f}  {memory:8.0f}"
+    return f"{family:11} {precision:9} {batch:5}  {images:8.2f}  {conv:12.0f}  {share:5.2f}  {memory:8.0f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="(default: all)")
+    parser.add_argument("--family", nargs="+", choices=list(GFLOP), default=list(GFLOP), help="(default: all)")
     parser.add_argument("--precision", nargs="+", choices=list(PRECISIONS), default=["fp32", "bf16"])
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 4], help="images at once (default: 1 4)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -117,7 +128,7 @@ def main() -> None:
     device, threads = choose_device(args.device), args.threads or torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
     print(f"{name}, torch {torch.__version__}, {RESOLUTION}x{RESOLUTION}")
-    print("family     precision batch  images/s  conv GFLOP/s  share  peak MiB")
+    print("family      precision batch  images/s  conv GFLOP/s  share  peak MiB")
     lines = itertools.product([args], args.family, args.precision, args.batch)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
         for line in lines:
