@@ -17,7 +17,7 @@ from higan.checkpoints.formats import nvlabs
 from higan.checkpoints.pickles.stored import Record
 from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError
-from higan.generators import build_network
+from higan.generators import build_network, read_network
 
 TENSORS = {
     "f32": torch.arange(6.0).reshape(2, 3),
@@ -73,6 +73,18 @@ def test_own_format(dtype: torch.dtype, tmp_path: Path) -> None:
     assert all(torch.equal(value.float(), found.state_dict[name]) for name, value in state.items())
     build_network(found)
     assert found.settings == checkpoint.settings
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("name", ["sg3t_r16_c3.pkl", "bigdeep_tiny32", "biggan_aj_tiny32.pth", "tf_pggan_tiny16.pkl"])
+def test_every_family_comes_back(name: str, suffix: str, tmp_path: Path) -> None:
+    """With the settings that no tensor tells."""
+    checkpoint, network = read_network(GOLDEN / name)
+    write_checkpoint(tmp_path / f"own{suffix}", checkpoint.family, checkpoint.state_dict, checkpoint.settings)
+    found, again = read_network(tmp_path / f"own{suffix}")
+    assert found.settings == checkpoint.settings
+    state = again.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
 REFUSED: dict[str, tuple[bytes, str]] = {

@@ -64,7 +64,8 @@ WRAPPINGS: dict[str, Any] = {
     "a namespace beside it": {"args": argparse.Namespace(size=16), "g": OTHER, "g_ema": STATE},
     "a path and a device": {"path": pathlib.PurePosixPath("/data"), "device": torch.device("cpu"), "g_ema": STATE},
     "default dictionaries": {"callbacks": collections.defaultdict(list, a=[1]), "ema": STATE},
-    "keys that are no texts": {1: {(2, "a"): None, None: {1.5}}, "ema": STATE},
+    "keys that are no texts": {1: {(2, "a"): None, None: {1.5}, b"x": 0, torch.float32: 1}, "ema": STATE},
+    "frozen sets and tuples": {"a": frozenset([(1, "b"), b"c"]), "ema": STATE},
     "tensors of other types": {"a": torch.zeros(3, dtype=torch.complex64), "ema": STATE},
     "an optimiser": {"g_ema": STATE, "g_optim": torch.optim.Adam([nn.Parameter(torch.zeros(3))]).state_dict()},
 }

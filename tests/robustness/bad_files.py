@@ -50,6 +50,9 @@ GADGETS = [
     ("dnnlib.tflib.network", "import_module", "os"),
     ("torch_utils.persistence", "_src_to_module", "open('CANARY_FILE', 'w')"),
     ("webbrowser", "open", "CANARY_FILE"),
+    ("pathlib", "Path.touch", "CANARY_FILE"),
+    ("urllib.request", "urlopen", "http://localhost/CANARY_FILE"),
+    ("types", "CodeType", "CANARY_FILE"),
     ("ctypes", "CDLL", "CANARY_FILE"),
     ("higan.commands.scripts", "run_script", "CANARY_FILE"),
 ]

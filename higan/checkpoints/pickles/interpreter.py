@@ -27,7 +27,8 @@ PLAIN = (str, int, float, bool, type(None))
 # user should know. This is a warning, not the guard: the guard is that nothing in a file is called.
 RUNS_CODE = re.compile(
     r"(os|posix|nt|subprocess|commands|popen2|pty|runpy|importlib|imp|ctypes|_ctypes|webbrowser|socket|shutil|sys|code|"
-    r"codeop|pickle|_pickle|cPickle|marshal|pdb|bdb|timeit|profile|cProfile)\..*"
+    r"codeop|pickle|_pickle|cPickle|marshal|pdb|bdb|timeit|profile|cProfile|urllib|http|ftplib|requests|pip|tempfile)\..*"
+    r"|types\.(CodeType|FunctionType)|pathlib\..*\..*"
     r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|file|input|breakpoint|__import__)"
     r"|.*\.(loads?|run_?string|import_module|system|popen|exec|eval)"
 )
@@ -289,9 +290,11 @@ def name_of(value: Marker | Record) -> str:
 
 
 def is_key(value: Any) -> bool:
-    """Whether a value can be a key or an item of a set: a plain one, a stand-in, or a tuple of plain ones."""
+    """Whether a value can be a key or an item of a set: a plain one, a stand-in, a few bytes, or a tuple of these."""
     if type(value) is tuple:
-        return len(value) <= MAX_KEY and all(type(part) in PLAIN for part in value)
+        return len(value) <= MAX_KEY and all(type(part) is not tuple and is_key(part) for part in value)
+    if isinstance(value, memoryview):
+        return len(value) <= MAX_NAME
     return type(value) in PLAIN or isinstance(value, Marker | Record)
 
 
