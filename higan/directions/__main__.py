@@ -5,6 +5,10 @@
 
 pca: principal components of w. activations: of what leaves a layer. closed_form: eigenvectors of the style weights.
 random: random directions, as a control. Written are NAME_boundary.npy, NAME_boundary.json and boundary_list.txt.
+
+    python -m higan.directions stylegan2_rooms --method channels --score_name window --num 3 -o channels
+
+channels asks a predictor: the single style channels that move each score most and the others least.
 """
 
 from __future__ import annotations
@@ -12,9 +16,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
 from higan.commands.options import ArgumentParser, require_range
 from higan.commands.scripts import run_script
+from higan.errors import HiganError
+
+if TYPE_CHECKING:
+    from higan.directions.boundaries import Boundary
+    from higan.generators import Generator
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,9 +33,12 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(__doc__, "python -m higan.directions")
     add = parser.add_argument
     parser.add_model()
-    methods = ("pca", "activations", "closed_form", "random")
+    methods = ("pca", "activations", "closed_form", "random", "channels")
     add("--method", default="pca", choices=methods, help="(default: pca)")
-    add("-K", "--num", type=int, default=20, help="directions to find (default: 20)")
+    add("-K", "--num", type=int, default=20, help="directions to find, of each score for channels (default: 20)")
+    add("--score_name", nargs="+", default=[], metavar="NAME", help="channels: scores to find them for (default: all)")
+    parser.add_predictor()
+    add("--probes", type=int, default=64, help="channels: samples to take gradients of (default: 64)")
     add(
         "--layers", help="closed_form: whose weights are factorised, such as 2-5 (default: all); activations: one layer"
     )
@@ -37,7 +51,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Find the directions and write them."""
     args = parse_args()
-    require_range(args, {"num": 1, "samples": 2, "seed": 0})
+    require_range(args, {"num": 1, "samples": 2, "seed": 0, "probes": 2})
 
     from higan.directions.boundaries import write_boundary
     from higan.directions.lists import extend_boundary_list
@@ -47,7 +61,10 @@ def main() -> None:
     from higan.runs.folders import output_folder
 
     generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
-    boundaries = find_directions(generator, args.method, args.num, args.layers, args.samples, args.seed)
+    if args.method == "channels":
+        boundaries = channels(args, generator)
+    else:
+        boundaries = find_directions(generator, args.method, args.num, args.layers, args.samples, args.seed)
     with output_folder(args.output_dir or f"{generator.name}_{args.method}") as folder:
         log = open_log(folder, args.logfile_name)
         log.info("%s", shlex.join(sys.argv))
@@ -60,6 +77,24 @@ def main() -> None:
             log.info("%s%s", boundary.name, "" if share is None else f": {100 * share:.1f} % of the whole")
         path = extend_boundary_list(folder, written)
         log.info("written to %s; rescore.py takes %s and tells what they move", folder, path)
+
+
+def channels(args: argparse.Namespace, generator: Generator) -> list[Boundary]:
+    """Return the channels of the scores that are asked for, found by gradients of all scores."""
+    from higan.directions.channels import find_channels
+    from higan.directions.gradient import gradient_slopes
+    from higan.logs import progress
+    from higan.predictors import load_predictor
+
+    if "wp" not in generator.spaces:
+        raise HiganError(f"{generator.name} ({generator.family}) has no styles; channels need a StyleGAN")
+    predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
+    names = [name for members in predictor.names.values() for name in members]
+    codes = generator.to_wp(generator.sample(args.probes, args.seed), "z")
+    shown = partial(progress, desc="gradients", unit="batch")
+    slopes = gradient_slopes(generator, predictor, codes, "wp", names, True, lambda rows: shown(iterable=rows))
+    more = generator.to_wp(generator.sample(min(args.samples, 1000), args.seed), "z")
+    return find_channels(generator, slopes, more, args.score_name or names, args.num)
 
 
 if __name__ == "__main__":

@@ -121,19 +121,23 @@ def principal_components(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def style_eigenvectors(generator: Generator, layers: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the eigenvectors [D, D] of the style weights of layers (None: all), and their eigenvalues [D].
 
-    A style is an affine map of the code: its weights [D, C] are the styles of unit codes less those of zero. As in the
-    authors' program, the weights of every channel are scaled to norm 1 first.
+    As in the authors' program, the weights of every channel are scaled to norm 1 first.
     """
     if "wp" not in generator.spaces:
         raise HiganError(f"{generator.name} ({generator.family}) has no styles to factorise; use activations or random")
-    codes = torch.cat([torch.eye(generator.w_dim), torch.zeros(1, generator.w_dim)])
-    styles = generator.styles(codes[:, None].repeat(1, generator.num_layers, 1))
-    chosen = range(generator.num_layers) if layers is None else layers
-    weights = torch.cat([styles[layer][:-1] - styles[layer][-1:] for layer in chosen], dim=1).cpu().double().numpy()
+    found = style_weights(generator)
+    weights = np.concatenate([found[layer] for layer in (range(len(found)) if layers is None else layers)]).T
     norms = np.linalg.norm(weights, axis=0)
     weights = weights[:, norms > 0] / norms[norms > 0]
     values, vectors = np.linalg.eigh(weights @ weights.T)
     return upright(vectors.T[::-1]), values[::-1].clip(min=0)
+
+
+def style_weights(generator: Generator) -> list[np.ndarray]:
+    """Return the weights A [C, D] of every layer's style s = A w + b: the styles of unit codes less those of zero."""
+    codes = torch.cat([torch.eye(generator.w_dim), torch.zeros(1, generator.w_dim)])
+    styles = generator.styles(codes[:, None].repeat(1, generator.num_layers, 1))
+    return [(style[:-1] - style[-1:]).double().cpu().numpy().T for style in styles]
 
 
 def activation_components(
