@@ -70,6 +70,7 @@ def main() -> None:
     log = open_log()
     log.info("loading %s", args.model_name)
 
+    from higan.checkpoints.beside import model_name
     from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
     from higan.directions.boundaries import read_boundary, write_boundary
@@ -86,7 +87,7 @@ def main() -> None:
 
     keep_freed_memory()
     weights, model = find_weights(args.model_name)
-    name = model.get("name", weights.stem)
+    name = model.get("name") or model_name(weights)
     places = [place / name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
     file = find_boundary_file(args.boundary_name, next((place for place in places if place.is_dir()), places[0]))
     generator = load_model(args, [file])

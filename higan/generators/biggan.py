@@ -20,6 +20,7 @@ from higan.errors import HiganError
 from higan.generators.layers import conv_kernel, convolve
 
 CONDITIONINGS = ("whole", "chunks", "first")
+MOST_SIDE = 4096  # of an image
 CUT = 2.0  # standard deviations at which the normal distribution of z ends (the huggingface package)
 State = tuple[Tensor, ...]  # activations [N, C, H, W]; nothing before layer 0
 
@@ -101,6 +102,8 @@ class BigGAN(nn.Module):
         self.z_dim, self.class_dim, self.label_dim = z_dim, class_dim, label_dim
         self.w_dim = z_dim + class_dim
         self.class_names = tuple(class_names)
+        if len(self.class_names) not in (0, label_dim) or not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError(f"{len(self.class_names)} names of {label_dim} classes; expected a text for each, or none")
         self.conditioning = conditioning
         self.num_layers = 1 + len(channels)
         self.statistics = statistics
@@ -124,6 +127,8 @@ class BigGAN(nn.Module):
                 self.attention[str(layer)] = SelfAttention(channels[max(layer - 1, 0)][1 if layer else 0])
         self.norm = OutputNorm(channels[-1][1], statistics, output_epsilon, additive)
         self.output = nn.Conv2d(channels[-1][1], 3, 3, padding=1)
+        if size > MOST_SIDE:
+            raise ValueError(f"images of {size} pixels a side; expected {MOST_SIDE} at most")
         self.image_size = (size, size)
 
     @staticmethod
@@ -346,7 +351,7 @@ class Statistics(nn.Module):
         super().__init__()
         self.register_buffer("means", torch.zeros(statistics, channels))
         self.register_buffer("variances", torch.ones(statistics, channels))
-        self.epsilon = epsilon
+        self.epsilon = float(epsilon)
         self.before: Tensor | None = None  # [C], added to the input by what comes before
         self.chosen: tuple[Tensor, Tensor] | None = None
 

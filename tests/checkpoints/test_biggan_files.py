@@ -19,6 +19,7 @@ from higan.checkpoints.formats.biggan import doubling
 from higan.errors import CheckpointError, HiganError
 from higan.files import digest
 from higan.generators import build_network
+from higan.generators.biggan import BigGAN
 
 CONFIG = json.loads((GOLDEN / "bigdeep_tiny32" / "config.json").read_text())
 AJBROCK = GOLDEN / "biggan_aj_tiny32.pth"
@@ -85,6 +86,31 @@ def test_own_format_keeps_the_pictures(tmp_path: Path) -> None:
         )
         z = first.sample(1, seed=0)
         assert torch.equal(first.synthesize(z, "z"), second.synthesize(z, "z"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "up"),
+        ({"up": "yes"}, "4 blocks, of which 3"),
+        ({"up": 3}, "does not fit together"),
+        ({"up": [True] * 5}, "4 blocks, of which 5"),
+        ({"up": [True] * 4, "epsilon": "small"}, "does not fit together"),
+        ({"up": [True] * 4, "output_epsilon": None}, "does not fit together"),
+        ({"up": [True] * 4, "class_names": ["a"]}, "1 names of 5 classes"),
+        ({"up": [True] * 4, "class_names": [1, 2, 3, 4, 5]}, "expected a text for each"),
+        ({"up": [True] * 4, "hair": 3}, "hair"),
+    ],
+)
+def test_other_settings_of_the_own_format_are_refused(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "own.pth", "biggan", read_checkpoint(GOLDEN / "bigdeep_tiny32").state_dict, settings)
+    with pytest.raises(CheckpointError, match=words):
+        load_generator(tmp_path / "own.pth", device="cpu")
+
+
+def test_images_of_a_galaxy_are_refused() -> None:
+    with pytest.raises(ValueError, match="65536 pixels a side; expected 4096 at most"):
+        BigGAN([(8, 8)] * 14, [True] * 14, False, 4, 4, 2)
 
 
 def test_settings_beside_the_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

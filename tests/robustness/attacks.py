@@ -123,6 +123,8 @@ def write_workplace(folder: Path) -> None:
         "list.txt": listed("brightness"),
         "boundaries/tiny/brightness_boundary.npy": npy(values(1, WIDTH)),
         "boundaries/tiny/brightness_boundary.json": json.dumps({"space": "w", "layers": [1]}),
+        "boundaries/model/brightness_boundary.npy": npy(values(1, WIDTH)),  # of the attacks' model.pkl and model.pth
+        "boundaries/big/brightness_boundary.npy": npy(values(1, WIDTH)),
     }
     write_files(folder, files)
 
@@ -412,9 +414,23 @@ def network_attacks() -> Iterator[Attack]:
     module = make_network().state_dict()  # with PyTorch's _metadata
     content = saved({"format": "higan", "version": 1, "family": "stylegan2", "settings": {}, "state_dict": module})
     yield from attacks_on(MODEL_READERS, "network, with metadata", "tiny.pth", content, fine=True)
-    for label, fine in (("-1", False), ("3", False), (str(2**70), False), ("2", True)):
+    labels = {"-1": False, "3": False, str(2**70): False, "2": True, "0,2": True, "0-" + "9" * 4: False, "all": True}
+    for label, fine in (labels | {"a" * LONG: False, "bad.npy": False, "bad.txt": False, ",": False}).items():
         arguments = ("conditional.pth", "--class_idx", label, *OUT)
-        yield Attack(f"class {label}", "synthesize", arguments, {"conditional.pth": tiny_model(3)}, fine=fine)
+        files = {
+            "conditional.pth": tiny_model(3),
+            "bad.npy": raw_npy(shaped((), "|O"), pickle.dumps(3)),
+            "bad.txt": "0\n" * 3 + "\x1b[31m\n",
+        }
+        yield Attack(f"class {label[:20]}", "synthesize", arguments, files, fine=fine)
+    config = (GOLDEN / "bigdeep_tiny32" / "config.json").read_text()
+    weights = (GOLDEN / "bigdeep_tiny32" / "pytorch_model.bin").read_bytes()
+    configs = BAD_JSON | {"eps of text": config.replace("0.0001", '"<script>"'), "classes": config.replace("5,", "7,")}
+    for number, (kind, content) in enumerate(configs.items()):
+        for reader, (program, arguments) in turn(MODEL_READERS, number).items():
+            arguments = tuple("big" if argument == "FILE" else argument for argument in arguments)
+            files = {"big/config.json": content, "big/pytorch_model.bin": weights}
+            yield Attack(f"settings beside weights, {kind}: {reader}", program, arguments, files)
 
 
 # Text files

@@ -160,6 +160,7 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     rosinality = {key: value.clone() for key, value in load(golden / "rosinality_tiny32.pt")["g_ema"].items()}
     packed = safetensors(state_dict)
     files = {"new": new, "old": old, "tensorflow": tensorflow, "nvlabs": nvlabs, "safetensors": packed}
+    files["biggan"] = (golden / "biggan_aj_tiny32.pth").read_bytes()
     files["encoder"] = (golden / "psp_tiny16.pt").read_bytes()
     files["snapshot"] = (golden / "rosinality_snapshot16.pt").read_bytes()
     files["stylegan3 program"] = (golden / "sg3sg2_r16.pkl").read_bytes()
@@ -252,6 +253,14 @@ def bad_files(golden: Path) -> Iterator[tuple[str, bytes]]:
     yield "rosinality, a weight too wide", saved({"g_ema": rosinality | {"input.input": torch.zeros(1, 13, 4, 4)}})
     yield "rosinality, a layer missing", saved({k: v for k, v in rosinality.items() if not k.startswith("convs.3.")})
     yield "rosinality, the discriminator alone", saved({"d": rosinality})
+    biggan = torch.load(golden / "biggan_aj_tiny32.pth", weights_only=True)
+    for name, value in (("NaN", float("nan")), ("infinity", float("inf"))):
+        yield f"biggan with {name}", saved(biggan | {"linear.bias": torch.full((384,), value)})
+    yield "biggan, a hundred blocks", saved(biggan | {f"blocks.{n}.0.conv1.bias": torch.zeros(24) for n in range(100)})
+    yield "biggan, a weight too wide", saved(biggan | {"shared.weight": torch.zeros(4, 11)})
+    yield "biggan, a singular vector of nothing", saved(biggan | {"linear.u0": torch.zeros(1, 384)})
+    yield "biggan, weights without numbers", saved(biggan | {"blocks.0.0.conv1.weight": wide[:0].reshape(0, 24, 3, 3)})
+    yield "biggan-deep without its settings", saved(load(golden / "bigdeep_tiny32" / "pytorch_model.bin"))
     zoo = {
         "layer0.weight": torch.zeros(4, 4, 4, 4),
         "layer0.bias": torch.zeros(4),
