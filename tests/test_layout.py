@@ -17,7 +17,7 @@ FILES = {
     for path in (ROOT / "higan").rglob("*.py")
 }
 # each knows only those before it
-BELOW = ("checkpoints", "generators", "predictors", "directions", "rescoring", "report", "editing", "commands")
+BELOW = ("checkpoints", "generators", "predictors", "directions", "report", "rescoring", "editing", "commands")
 
 
 def imported(module: str) -> set[str]:

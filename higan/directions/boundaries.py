@@ -21,14 +21,14 @@ import numpy as np
 from higan.checkpoints.arrays import read_arrays
 from higan.errors import HiganError
 from higan.files import SMALL_FILE, is_file, read_small, write_array, write_atomic
-from higan.generators.layer_sets import MOST_LAYERS, parse_layers
+from higan.generators.layer_sets import MOST_LAYERS, format_layers, parse_layers
 from higan.generators.network import SPACES, per_layer
 
 UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')  # characters that some file system does not take
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
 
 
-@dataclass
+@dataclass(repr=False)
 class Boundary:
     """A direction along which one property of the image changes.
 
@@ -64,6 +64,15 @@ class Boundary:
         if self.target == "":
             self.target = self.name
 
+    def __repr__(self) -> str:
+        parts = [f"{self.name} of {self.space} {list(self.direction.shape)}"]
+        if self.layers:
+            verified = " (verified)" if self.info.get("layers_from") == "rescoring" else ""
+            parts.append(f"layers {format_layers(self.layers)}{verified}")
+        if self.target != self.name:
+            parts.append(f"stands for {self.target}" if self.target else "stands for no score")
+        return f"<Boundary {', '.join(parts)}>"
+
 
 def read_boundary(
     path: str | Path, space: str | None = None, name: str | None = None, spaces: Sequence[str] = SPACES
@@ -89,6 +98,9 @@ def read_boundary(
     ------
     HiganError
         The file is missing, damaged, of another shape, not finite or zero, or of another space than asked for.
+
+    >>> higan.read_boundary("boundaries/stylegan2_rooms/indoor_lighting_boundary.npy")
+    <Boundary indoor_lighting of w [1, ...]...>
     """
     path = Path(path)
     array, info = read_direction(path)
@@ -150,6 +162,9 @@ def write_boundary(boundary: Boundary, folder: str | Path, file_name: str | None
 
     `file_name` replaces the first's name. Each file is whole or not there; the folder is made if need be. Raises
     HiganError if a file cannot be written or cannot be called after the boundary.
+
+    >>> higan.write_boundary(boundary, folder).name
+    'indoor_lighting_boundary.npy'
     """
     path = Path(folder) / (file_name or f"{check_name(boundary.name)}_boundary.npy")
     path.parent.mkdir(parents=True, exist_ok=True)

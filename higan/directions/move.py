@@ -62,6 +62,11 @@ def manipulate(
     ------
     HiganError
         Shapes that do not fit, no distance, a distance that is no number, unknown layers.
+
+    >>> wp = generator.to_wp(generator.sample(2, seed=0), "z")  # [2, L, D]
+    >>> moved = higan.manipulate(wp, boundary, [-3, 0, 3], layers="2-5", strength=generator.psi())
+    >>> moved.shape == (2, 3, *wp.shape[1:])
+    True
     """
     origin = torch.as_tensor(codes)
     distance = _as_float64(distances)

@@ -189,6 +189,10 @@ def train_boundary(
     ------
     HiganError
         Codes and scores of different length, codes of another shape, not finite; and as `select_samples`.
+
+    >>> codes = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    >>> higan.train_boundary(codes, codes[:, 0], "first", chosen_num_or_ratio=0.2)
+    <Boundary first of w [1, 8]>
     """
     if codes.ndim not in (2, 3) or codes.dtype.kind != "f" or not codes.size:
         raise HiganError(f"codes are {codes.dtype} {list(codes.shape)}; expected float codes [N, D] or [N, L, D]")

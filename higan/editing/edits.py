@@ -38,6 +38,9 @@ def interpolate(start: Codes, end: Codes, steps: int = 5) -> Codes:
     """Return codes on the straight lines from `start` to `end`, both [N, ...], ends included: [N, steps, ...].
 
     Raises HiganError for ends of two shapes, and for fewer than 2 steps.
+
+    >>> higan.interpolate(np.zeros((1, 2)), np.ones((1, 2)), steps=3)[0].tolist()
+    [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]
     """
     if start.ndim < 2 or start.shape != end.shape:
         raise HiganError(
@@ -70,6 +73,9 @@ def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] |
     ------
     HiganError
         Codes that are not layer-wise or do not fit each other, unknown layers.
+
+    >>> higan.mix_styles(np.ones((1, 3, 1)), np.zeros((1, 3, 1)), layers="0-1").ravel().tolist()
+    [1.0, 1.0, 0.0]
     """
     styles, contents = torch.as_tensor(style), torch.as_tensor(content)
     if styles.ndim == 2 and contents.ndim == 3:

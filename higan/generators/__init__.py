@@ -21,9 +21,9 @@ from higan.generators.pggan import PGGAN
 from higan.generators.stylegan import StyleGAN
 from higan.generators.stylegan2 import StyleGAN2
 from higan.generators.stylegan3 import StyleGAN3
-from higan.generators.zoo import find_weights
+from higan.generators.zoo import find_file, find_weights, read_zoo
 
-__all__ = ["Generator", "build_network", "load_generator"]
+__all__ = ["Generator", "available_models", "build_network", "load_generator"]
 
 NETWORKS: dict[str, type[Network]] = {
     "pggan": PGGAN,
@@ -72,6 +72,9 @@ def load_generator(
         No model has the name and no file is there, or a setting is none of the above.
     CheckpointError
         The file cannot be used.
+
+    >>> higan.load_generator("stylegan2_rooms", truncation_psi=0.7)
+    <Generator stylegan2_rooms: stylegan2, ..., psi 0.7, ...>
     """
     place = choose_device(device)
     dtype = choose_precision(precision, place)
@@ -99,6 +102,17 @@ def load_generator(
         predictor=model.get("predictor", ""),
         class_idx=class_idx,
     )
+
+
+def available_models() -> list[str]:
+    """Return the names that `load_generator` takes here: the models of models/zoo.toml whose weights are in place.
+
+    `python -m higan.generators` lists the others too, and where they are published.
+
+    >>> higan.available_models()
+    [...'stylegan2_rooms'...]
+    """
+    return [name for name, model in read_zoo().items() if find_file(name, model)]
 
 
 def read_network(path: Path) -> tuple[Checkpoint, Network]:

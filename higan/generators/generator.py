@@ -82,6 +82,9 @@ class Generator:
     HiganError
         Noise, truncation or class is none that the model can have; of a method, also codes of another shape, or a space
         that the model lacks.
+
+    >>> generator.synthesize(generator.sample(2, seed=0), "z").dtype
+    torch.uint8
     """
 
     def __init__(
@@ -129,6 +132,14 @@ class Generator:
                 raise HiganError(f"{name} is not conditional; leave the class out")
             self.classes = parse_classes(class_idx, self.label_dim, getattr(network, "class_names", ()), name)
         self.batch_size = self._choose_batch_size()
+
+    def __repr__(self) -> str:
+        size = " × ".join(map(str, self.image_size))
+        layers = f", {self.num_layers} layers, w {self.w_dim}" if self.has_layers else ""
+        return (
+            f"<Generator {self.name}: {self.family}, {size}, z {self.z_dim}{layers}, psi {self.truncation_psi:g}, "
+            f"{self.device}>"
+        )
 
     @property
     def class_idx(self) -> int | list[int] | None:

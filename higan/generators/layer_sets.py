@@ -31,6 +31,9 @@ def parse_layers(layers: str | int | Sequence[int] | NDArray[Any] | None, num_la
     ------
     HiganError
         An empty entry, a range that falls, something that is no layer, or a layer outside 0..L-1.
+
+    >>> parse_layers("0,4-6", 14), parse_layers("bottom, top", 14)
+    ([0, 4, 5, 6], [0, 1, 12, 13])
     """
     if layers is None or (isinstance(layers, str) and not layers.strip()):
         return []

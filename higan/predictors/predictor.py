@@ -36,6 +36,9 @@ class Predictor:
         or "color".
     sha256
         Digest of the weights, "" if unknown.
+
+    >>> predictor.predict(generator.synthesize(generator.sample(2, seed=0), "z"))["attribute"].shape[0]
+    2
     """
 
     def __init__(
@@ -72,6 +75,10 @@ class Predictor:
         for member, level in self.levels.items():
             if not isinstance(level, str) or level not in LEVELS:
                 raise HiganError(f"predictor {name!r}: level {level!r} of {member!r} is not one of {', '.join(LEVELS)}")
+
+    def __repr__(self) -> str:
+        groups = ", ".join(f"{len(members)} of {group}" for group, members in self.names.items())
+        return f"<Predictor {self.name}: scores {groups}, {self.device}>"
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> dict[str, Tensor]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from higan.report.page import describe_encoding, encode_rows, reduction_notes, to_base64, write_page
+from higan.files import write_atomic
+from higan.report.page import describe_encoding, encode_rows, fill_page, reduction_notes, to_base64
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,13 @@ class Sample:
 
 
 def write_manipulation_page(
-    path: str | Path,
+    path: str | Path, rows: Iterable[NDArray[np.uint8]], headings: Sequence[str], *, stem: str = "", **values: Any
+) -> None:
+    """Write the page that `manipulation_page` returns of the same values; the default of `stem` is its own name."""
+    write_atomic(path, manipulation_page(rows, headings, stem=stem or Path(path).stem, **values))
+
+
+def manipulation_page(
     rows: Iterable[NDArray[np.uint8]],
     headings: Sequence[str],
     *,
@@ -34,10 +42,10 @@ def write_manipulation_page(
     names: Sequence[str] | None = None,
     numbers: Sequence[int] | None = None,
     size: int = 0,
-    stem: str = "",
+    stem: str = "edit",
     details: Mapping[str, str] | None = None,
-) -> None:
-    """Write the page of `num` samples, each at every step.
+) -> str:
+    """Return the page of `num` samples, each at every step.
 
     Parameters
     ----------
@@ -54,7 +62,7 @@ def write_manipulation_page(
     size
         Height of the pictures on the page; 0 for their own. They are reduced where the page would pass 25 MB.
     stem
-        How the names of saved pictures begin: {stem}_{sample:05d}_{step:03d}.png. Default: the page's own name.
+        How the names of saved pictures begin: {stem}_{sample:05d}_{step:03d}.png.
     details
         What made the pictures: names and values in the foot of the page.
     """
@@ -72,8 +80,7 @@ def write_manipulation_page(
     numbers = range(len(strips)) if numbers is None else numbers
     names = [f"Sample {number:05d}" for number in numbers] if names is None else names
     asked = (size, round(shape[1] * size / shape[0])) if size else shape
-    write_page(
-        path,
+    return fill_page(
         "manipulation.html",
         title=title,
         summary=summary,
@@ -86,7 +93,7 @@ def write_manipulation_page(
         headings=headings,
         origin=origin,
         caption=f"Every sample at {len(headings)} steps, from {headings[0]} to {headings[-1]}.",
-        stem=stem or Path(path).stem,
+        stem=stem,
         height=height,
         width=width,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -54,8 +54,7 @@ ENCODINGS = (
 )
 
 
-def write_page(
-    path: str | Path,
+def fill_page(
     template: str,
     *,
     title: str,
@@ -63,8 +62,8 @@ def write_page(
     notes: Sequence[str] = (),
     details: Mapping[str, str | Sequence[str]] | None = None,
     **values: Any,
-) -> None:
-    """Fill `template` and write one self-contained .html; every value is text unless it is `Markup`.
+) -> str:
+    """Return `template`, filled, as one self-contained .html; every value is text unless it is `Markup`.
 
     Parameters
     ----------
@@ -78,7 +77,20 @@ def write_page(
         What the template itself asks for.
     """
     values = {"title": title, "summary": summary, "notes": notes, "details": details or {}} | values
-    write_atomic(path, render_page(template, "page.js", "'none'", **values))
+    return render_page(template, "page.js", "'none'", **values)
+
+
+def write_page(path: str | Path, template: str, **values: Any) -> None:
+    """Write the page that `fill_page` returns of the same values."""
+    write_atomic(path, fill_page(template, **values))
+
+
+def in_frame(page: str, height: int = 640) -> str:
+    """Return a page as a frame of a notebook's output, `height` pixels high, which reaches nothing outside of it."""
+    return (
+        f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts allow-downloads" '
+        f'style="width:100%;height:{height}px;border:0"></iframe>'
+    )
 
 
 def render_page(template: str, script: str, connect: str, **values: Any) -> str:

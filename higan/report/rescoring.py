@@ -12,9 +12,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from higan.files import write_atomic
 from higan.generators.layer_sets import format_layers
 from higan.predictors.predictor import LEVELS
-from higan.report.page import PICTURE_BYTES, encode_rows, reduction_notes, to_base64, write_page
+from higan.report.page import PICTURE_BYTES, encode_rows, fill_page, reduction_notes, to_base64
 
 if TYPE_CHECKING:
     from higan.rescoring.result import Direction, Rescoring
@@ -94,14 +95,21 @@ class Said:
 
 
 def write_rescoring_page(path: str | Path, rescoring: Rescoring) -> None:
-    """Write what re-scoring found as one page: the answers first, then layers, leaks, image change, swap, pictures."""
+    """Write the page of what re-scoring found."""
+    write_atomic(path, rescoring_page(rescoring, Path(path).parent))
+
+
+def rescoring_page(rescoring: Rescoring, folder: Path | None = None) -> str:
+    """Return what re-scoring found as one page: the answers first, then layers, leaks, image change, swap, pictures.
+
+    Answers link to the pages of edits that lie in or beside `folder`.
+    """
     provenance = rescoring.provenance
     strips, (height, width), notes = _strips(rescoring)
     model = str(provenance.get("model", "the model"))
     columns = _leakage_columns(rescoring)
-    answers = _answers(rescoring, Path(path).parent)
-    write_page(
-        path,
+    answers = _answers(rescoring, folder)
+    return fill_page(
         "rescoring.html",
         title=f"What {model} obeys, and where",
         summary=_summary(rescoring),
@@ -150,14 +158,16 @@ def _summary(rescoring: Rescoring) -> str:
     )
 
 
-def _answers(rescoring: Rescoring, folder: Path) -> list[tuple[str, list[Said]]]:
+def _answers(rescoring: Rescoring, folder: Path | None) -> list[tuple[str, list[Said]]]:
     """Return the answers by what they say, in words; those of directions without a score come last."""
     groups: dict[str, list[Said]] = {}
     for answer in rescoring.answers():
         direction = rescoring.directions[answer.index]
         kind = KINDS[answer.mark] if answer.named else "Found without a score"
         rest = answer.sentence()[len(answer.name) :]
-        said = Said(answer.index, answer.name, direction.level, rest, _edit_page(folder, direction))
+        said = Said(
+            answer.index, answer.name, direction.level, rest, "" if folder is None else _edit_page(folder, direction)
+        )
         groups.setdefault(kind, []).append(said)
     return list(groups.items())
 

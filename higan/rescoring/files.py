@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from higan.directions.boundaries import Boundary, check_name, write_description
 from higan.files import write_array, write_atomic
 from higan.generators.layer_sets import say_layers
 from higan.generators.network import layered
-from higan.rescoring.result import AXES, COLUMNS, Rescoring, plain_name, table_names
+from higan.rescoring.columns import AXES, COLUMNS, plain_name, table_names
 from higan.rescoring.statistics import SHARE, UNKNOWN, VERIFIED
+
+if TYPE_CHECKING:
+    from higan.rescoring.result import Rescoring
 
 
 def write_rescoring(rescoring: Rescoring, folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,56 +12,11 @@ from numpy.typing import NDArray
 
 from higan.generators.layer_sets import format_layers
 from higan.generators.network import layered
-from higan.rescoring.statistics import CONTROL_LEVEL, NONE, UNKNOWN, VERIFIED, Hierarchy
+from higan.rescoring.columns import COLUMNS, fits_rows, plain_name, table_names
+from higan.rescoring.statistics import NONE, UNKNOWN, VERIFIED, Hierarchy
 
 LEAK = 0.1  # standard deviations, below which a change of another score is not spoken of
 MOST_LEAKS = 3  # that a sentence names
-
-
-@dataclass(frozen=True)
-class Column:
-    """One measured quantity.
-
-    Attributes
-    ----------
-    axes
-        What its array runs over: b direction, c all layers and then each layer alone, k output, r random direction,
-        l layer.
-    about
-        What it is, in words.
-    interval
-        Whether `NAME_low` and `NAME_high`, the central 95 % of a bootstrap over samples, stand beside it.
-    """
-
-    axes: str
-    about: str
-    interval: bool = False
-
-
-AXES = {"b": "boundary", "c": "column", "k": "output", "r": "random direction", "l": "layer"}
-CHANCE = f"that a random direction passes with chance {CONTROL_LEVEL:g}, estimated from those measured"
-# Every table that is kept, written and shown. Rises are in the units of the scores.
-COLUMNS = {
-    "delta": Column("bck", "mean rise of the score, falls counted as zero: the paper's Δ", interval=True),
-    "signed": Column("bck", "effect: mean rise of the score with its sign", interval=True),
-    "risen": Column("bck", "share of the samples whose score rose"),
-    "control_high": Column("ck", f"the Δ {CHANCE}"),
-    "signed_limit": Column("ck", f"the effect {CHANCE}"),
-    "base_mean": Column("k", "mean of the score over the unmoved samples"),
-    "base_std": Column("k", "standard deviation of the score over the unmoved samples"),
-    "image_change": Column("bc", "mean absolute difference from the unmoved image, in grey levels (0 to 255)"),
-    "chosen_delta": Column("bk", "Δ at exactly the chosen layers", interval=True),
-    "chosen_signed": Column("bk", "effect at exactly the chosen layers", interval=True),
-    "chosen_risen": Column("bk", "share of the samples whose score rose at the chosen layers"),
-    "chosen_limit": Column("bk", f"the effect at the chosen layers {CHANCE}"),
-    "chosen_image_change": Column("b", "difference from the unmoved image at the chosen layers, in grey levels"),
-    "half_signed": Column("bk", "effect at the chosen layers, moved half as far", interval=True),
-    "control_delta": Column("rck", "Δ of the random directions"),
-    "control_signed": Column("rck", "effect of the random directions"),
-    "control_image_change": Column("rc", "difference from the unmoved image, of the random directions"),
-    "swap": Column("kl", "total effect of a layer on the score (Sobol index, Jansen's estimator)", interval=True),
-    "swap_image_change": Column("l", "difference of the image when a layer's code is another sample's"),
-}
 
 
 @dataclass(frozen=True)
@@ -243,6 +199,12 @@ class Rescoring:
     provenance
         What made the numbers, JSON values: model, model_sha256, family, resolution, predictor, truncation_psi,
         truncation_layers, predictor_sha256, versions; the script adds command.
+
+    >>> result = higan.rescore(generator, predictor, [boundary], num=4, layerwise=False)
+    >>> result
+    <Rescoring of 1 directions on 4 samples moved by 2: 1 not compared with chance>
+    >>> result.write(folder).name
+    'rescore.html'
     """
 
     directions: tuple[Direction, ...]
@@ -349,28 +311,29 @@ class Rescoring:
         return f"<Rescoring of {len(found)} directions on {self.num} samples moved by {self.distance:g}: {counts}>"
 
     def _repr_html_(self) -> str:
-        """Return the answers as a list, for a notebook."""
+        """Return the answers as a list, and the page in a frame, for a notebook."""
         from markupsafe import Markup
 
+        from higan.report.page import in_frame
+        from higan.report.rescoring import rescoring_page
+
         items = Markup("").join(Markup("<li>{}</li>").format(answer.sentence()) for answer in self.answers())
-        return str(Markup("<p>{}</p><ol>{}</ol>").format(repr(self)[1:-1], items))
+        answers = Markup("<p>{}</p><ol>{}</ol>").format(repr(self)[1:-1], items)
+        return str(answers) + in_frame(rescoring_page(self))
 
+    def write(self, folder: str | Path) -> Path:
+        """Write arrays, rescore.csv, rescore.json and the page, and return the page's path.
 
-def table_names(table: Mapping[str, Any]) -> list[str]:
-    """Return the names of a table's arrays, intervals behind their values, in the order of `COLUMNS`."""
-    names = [f"{name}{part}" for name in COLUMNS for part in ("", "_low", "_high")]
-    return [name for name in names if name in table]
+        Raises HiganError if the folder is used by another process or a file cannot be written.
+        """
+        from higan.report.rescoring import write_rescoring_page
+        from higan.rescoring.files import write_rescoring
+        from higan.runs.folders import output_folder
 
-
-def plain_name(name: str) -> str:
-    """Return the name of the quantity whose value or interval `name` is."""
-    return name if name in COLUMNS else name.rpartition("_")[0]
-
-
-def fits_rows(name: str) -> bool:
-    """Whether a table says something of an output at every column of a direction."""
-    axes = COLUMNS[plain_name(name)].axes
-    return "k" in axes and set(axes) <= set("bck") and axes != "bk"
+        with output_folder(folder) as place:
+            write_rescoring(self, place)
+            write_rescoring_page(place / "rescore.html", self)
+        return place / "rescore.html"
 
 
 def say_where(layers: tuple[int, ...]) -> str:

@@ -23,9 +23,10 @@ from higan.errors import HiganError
 from higan.generators import build_network
 from higan.generators.generator import Generator
 from higan.predictors import Predictor
+from higan.rescoring.columns import COLUMNS, plain_name, table_names
 from higan.rescoring.files import log_lines, write_layers, write_rescoring
 from higan.rescoring.rescore import rescore, telling_sample
-from higan.rescoring.result import COLUMNS, Rescoring, plain_name, table_names
+from higan.rescoring.result import Rescoring
 from higan.rescoring.statistics import (
     chance_limit,
     choose_layers,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from higan.predictors.predictor import LEVELS
-from higan.rescoring.result import COLUMNS, Direction, Output, Rescoring
+from higan.rescoring.columns import COLUMNS
+from higan.rescoring.result import Direction, Output, Rescoring
 from higan.rescoring.statistics import Estimate, Hierarchy
 
 
