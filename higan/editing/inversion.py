@@ -153,8 +153,7 @@ def invert(
     Examples
     --------
     >>> inversion = higan.invert(generator, pictures, steps=10, starts=1)  # a few hundred steps for a good one
-    >>> higan.edit(generator, boundary, codes=inversion.codes, space=inversion.space)
-    <Edit at 7 steps, −3 to +3: 1 samples of stylegan2_rooms, ...>
+    >>> moved = higan.manipulate(inversion.codes, direction, [-3, 0, 3])  # and see `higan.edit`
     """
     if steps < 10 or starts < 1:
         raise HiganError(f"steps {steps}, starts {starts}: expected steps from 10, starts from 1")
