@@ -6,13 +6,14 @@
 A boundary list has a line per boundary, `(name, space): path`; lines that start with DISABLE or # are left out. Each
 boundary is named after one of the predictor's scores. Written are {name}_{space}_scores.npy (each boundary's own score
 of every sample: unmoved, all layers moved, then each layer), the table of all scores as rescore_*.npy, rescore.csv and
-rescore.json, the page rescore.html, and the log.
+rescore.json, the page rescore.html, and the log. Killed or stopped with Ctrl-C, the same command goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_cost()
     parser.add_output("MODEL_rescore")
+    add("--overwrite", action="store_true", help="begin anew where another re-scoring was stopped in the output folder")
     return parser.parse_args()
 
 
@@ -78,6 +80,7 @@ def main() -> None:
     from higan.predictors import load_predictor
     from higan.report import write_rescoring_page
     from higan.rescoring import files as rescoring_files
+    from higan.rescoring.blocks import FOLDER
     from higan.rescoring.rescore import rescore
     from higan.runs.folders import output_folder
 
@@ -111,6 +114,8 @@ def main() -> None:
             batch_size=args.batch_size,
             codes=None if source.path is None else source.rows(0, source.num),
             space=source.space,
+            folder=folder,
+            overwrite=args.overwrite,
         )
         result.provenance |= {"command": shlex.join(sys.argv), "codes": source.source}
         rescoring_files.write_rescoring(result, folder)
@@ -121,6 +126,7 @@ def main() -> None:
         if args.write_layers:
             for line in rescoring_files.write_layers(result, boundaries):
                 log.info("%s", line)
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def run() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -113,6 +114,10 @@ class Plan:
         """Number of samples."""
         return len(next(iter(self.base.values())))
 
+    def blocks(self, batch_size: int) -> list[range]:
+        """Return the samples in blocks of `batch_size`."""
+        return [range(start, min(start + batch_size, self.num)) for start in range(0, self.num, batch_size)]
+
 
 class Sums:
     """What is added up over the samples `rows` of a plan: of a batch, of a block, of all.
@@ -128,17 +133,21 @@ class Sums:
     def __init__(self, plan: Plan, rows: range) -> None:
         self.plan, self.rows = plan, rows
         self.first_group = int(plan.groups[rows.start])
-        groups = int(plan.groups[rows.stop - 1]) - self.first_group + 1
-        grouped, others = len(plan.own), len(plan.moves) - len(plan.own)
         self.values: dict[str, NDArray[np.floating]] = {
-            "base": np.zeros((len(rows), plan.outputs), np.float32),
-            "own": np.zeros((len(rows), grouped), np.float32),
-            "risen": np.zeros((grouped, plan.outputs)),
-            "change": np.zeros(len(plan.moves)),
+            name: np.zeros(shape, np.float32 if name in ("base", "own") else np.float64)
+            for name, shape in self.shapes(plan, rows).items()
         }
+
+    @staticmethod
+    def shapes(plan: Plan, rows: range) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of `values`."""
+        groups = int(plan.groups[rows.stop - 1]) - int(plan.groups[rows.start]) + 1
+        grouped, others, outputs = len(plan.own), len(plan.moves) - len(plan.own), plan.outputs
+        shapes: dict[str, tuple[int, ...]] = {"base": (len(rows), outputs), "own": (len(rows), grouped)}
+        shapes |= {"risen": (grouped, outputs), "change": (len(plan.moves),)}
         for name in plan.sums:
-            self.values[name] = np.zeros((groups, grouped, plan.outputs))
-            self.values[f"all_{name}"] = np.zeros((others, plan.outputs))
+            shapes |= {name: (groups, grouped, outputs), f"all_{name}": (others, outputs)}
+        return shapes
 
     def add(self, move: int, scores: NDArray[np.float32], change: float) -> None:
         """Add the scores [n, K] of the samples `rows`, moved by `move`, and their images' change."""
@@ -232,12 +241,21 @@ def swap_plan(wp: Tensor, entry: str, seed: int, outputs: int) -> Plan:
     return Plan({entry: base}, moves, outputs, [0] * layers, ("squares",))
 
 
+class Store(Protocol):
+    """Where blocks are kept that were measured before."""
+
+    def read(self, block: int) -> Sums | None: ...
+
+    def write(self, block: int, sums: Sums) -> None: ...
+
+
 def measure(
     generator: Generator,
     predictor: Predictor,
     plan: Plan,
     batch_size: int,
     tick: Callable[[int], object] = lambda moved: None,
+    store: Store | None = None,
 ) -> Sums:
     """Measure all samples, `batch_size` at a time, and add them up.
 
@@ -245,6 +263,8 @@ def measure(
     ----------
     tick
         Called after every batch with the number of samples times moves that it had.
+    store
+        Where batches are kept, and read where they were measured before.
 
     Raises
     ------
@@ -252,10 +272,14 @@ def measure(
         An image or a score is not finite, or memory does not suffice for one sample.
     """
     total = Sums(plan, range(plan.num))
-    for start in range(0, plan.num, batch_size):
-        block = measure_block(generator, predictor, plan, range(start, min(start + batch_size, plan.num)))
+    for number, rows in enumerate(plan.blocks(batch_size)):
+        block = store.read(number) if store is not None else None
+        if block is None:
+            block = measure_block(generator, predictor, plan, rows)
+            if store is not None:
+                store.write(number, block)
         total.merge(block)
-        tick(len(block.rows) * len(plan.moves))
+        tick(len(rows) * len(plan.moves))
     return total
 
 

@@ -7,6 +7,7 @@ scene synthesis"): delta = mean over samples of max(F(G(code moved by `distance`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from higan.generators import Generator
 from higan.generators.network import layered
 from higan.logs import progress
 from higan.predictors import Predictor
+from higan.rescoring.blocks import Blocks
 from higan.rescoring.measure import (
     Move,
     Plan,
@@ -70,6 +72,8 @@ def rescore(
     codes: np.ndarray | Tensor | None = None,
     space: str = "z",
     recipes: Sequence[str] = (),
+    folder: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Rescoring:
     """Measure how far every score rises when samples move along each boundary.
 
@@ -98,6 +102,10 @@ def rescore(
         Codes to use instead of drawn ones, in "z", "w" or "wp".
     recipes
         Which of several lists each boundary is of.
+    folder
+        Where what was measured is kept, in `measured/`: the same call, once more after a kill, goes on where it was.
+    overwrite
+        Begin anew where the folder holds another unfinished run.
 
     Raises
     ------
@@ -130,13 +138,27 @@ def rescore(
 
     plan, places = plan_columns(base, steps, targets, [boundary.space for boundary in boundaries], layers, len(outputs))
     swaps = swap_plan(base[generator.entry], generator.entry, seed, len(outputs)) if layer_swap else None
+    blocks = None
+    if folder is not None:
+        names = [boundary.name for boundary in boundaries]
+        settings = describe(generator, predictor) | {"device": generator.device.type, "dtype": str(generator.dtype)}
+        del settings["versions"]
+        settings |= {"num": num, "distance": distance, "seed": seed, "control": control, "boundaries": names}
+        blocks = Blocks(Path(folder), settings, overwrite)
+        batch_size = batch_size or blocks.batch_size
     batch_size = batch_size or generator.batch_size
+
+    def measured(name: str, plan: Plan) -> Sums:
+        """Return the sums of a plan, of which blocks may have been measured before."""
+        with blocks.of(name, plan, batch_size) if blocks is not None else nullcontext() as kept:
+            return measure(generator, predictor, plan, batch_size, bar.update, kept)
+
     tested = (distance, distance / 2) if control else (distance,)
     repeated = sum(layered(boundary.space) for boundary in boundaries) * len(tested) if layers else 0
     total = num * (len(plan.moves) + repeated + (len(swaps.moves) if swaps else 0))
     bar = progress(total=total, desc="rescoring", unit="move")
 
-    sums = measure(generator, predictor, plan, batch_size, bar.update)
+    sums = measured("columns", plan)
     weights = resampling_weights(int(plan.groups[-1]) + 1, seed)
     table = column_table(sums, places, weights, control)
     directions = []
@@ -170,7 +192,7 @@ def rescore(
         resampled = np.tensordot(weights, np.stack(of_layers, axis=1), axes=1)
         hierarchies["hierarchy"] = find_hierarchy(resampled, [direction.level for direction in directions], seed)
     if swaps is not None:
-        swapped = measure(generator, predictor, swaps, batch_size, bar.update).values
+        swapped = measured("swap", swaps).values
         shares = total_effects(swapped["squares"], swapped["base"], swaps.groups, weights)
         table |= named("swap", interval(shares))
         table["swap_image_change"] = (swapped["change"] / num).astype(np.float32)

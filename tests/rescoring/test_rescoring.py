@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -547,3 +548,41 @@ def test_a_picture_that_is_not_finite_is_named() -> None:
     codes[7] = 3e38  # finite, and nothing that follows from it is
     with pytest.raises(HiganError, match="NaN or infinity for sample 7"):
         rescore(generator, make_predictor(), [make_boundary("red", (1, 64))], batch_size=4, codes=codes, space="w")
+
+
+def test_a_stopped_rescoring_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed in each of its three parts; the same call measures no block twice and gives the same bytes."""
+    boundary = make_boundary("red", (1, 64))
+    options: dict[str, Any] = {"num": 12, "control": 3, "layer_swap": True, "seed": 5, "batch_size": 4}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    write_rescoring(rescore(make_generator(), make_predictor(), [boundary], **options), whole)
+
+    def predictor(calls: int) -> tuple[Predictor, list[int]]:
+        """A predictor that is interrupted after so many calls, which it counts."""
+        made, counted = make_predictor(), [0]
+
+        def score(images: Tensor) -> dict[str, Tensor]:
+            counted[0] += 1
+            if counted[0] > calls:
+                raise KeyboardInterrupt
+            return measure(images)
+
+        return Predictor(made.name, made.names, score, made.device, made.levels), counted
+
+    # a batch takes 21 calls for the columns (unmoved, 4 directions at 5), 3 for the chosen layers, 5 for the swap
+    for calls in (30, 50):
+        with pytest.raises(KeyboardInterrupt):
+            rescore(make_generator(), predictor(calls)[0], [boundary], folder=parts, **options)
+    made, counted = predictor(10**6)
+    result = rescore(make_generator(), made, [boundary], folder=parts, **options)
+    assert counted == [3 + 3 * 5], "what was done before: all columns, and two batches of the chosen layers"
+    with pytest.raises(HiganError, match=r"seed was 5, now 6.*--overwrite"):
+        rescore(make_generator(), make_predictor(), [boundary], folder=parts, **(options | {"seed": 6}))
+    shutil.rmtree(parts / "measured")
+    write_rescoring(result, parts)
+    names = sorted(path.name for path in whole.iterdir())
+    assert names == sorted(path.name for path in parts.iterdir())
+    for name in names:
+        assert (whole / name).read_bytes() == (parts / name).read_bytes(), name

@@ -234,7 +234,7 @@ def test_a_boundary_and_its_description_belong_together(place: Path, undisturbed
 
 def test_tables_of_two_rescorings_are_not_described_as_one(place: Path, undisturbed: Undisturbed) -> None:
     assert run("rescore", place, "--seed=1") == (0, "")
-    status, _ = run("rescore", place, trouble=(Trouble("kill", 6),))
+    status, _ = run("rescore", place, trouble=(Trouble("kill", 30),))
     assert status == -signal.SIGKILL
     assert not (place / "out" / "rescore.json").exists()
     assert run("rescore", place) == (0, "")
