@@ -3,6 +3,8 @@
   python rescore.py stylegan2_rooms boundaries.txt --layerwise_rescoring
   python rescore.py stylegan2_rooms boundaries.txt --layerwise_rescoring --layer_swap --control 20 --write_layers
 
+  python rescore.py stylegan2_rooms svm/boundary_list.txt ridge/boundary_list.txt --layerwise_rescoring --control 20
+
 A boundary list has a line per boundary, `(name, space): path`; lines that start with DISABLE or # are left out. Each
 boundary is named after one of the predictor's scores. Written are {name}_{space}_scores.npy (each boundary's own score
 of every sample: unmoved, all layers moved, then each layer), the table of all scores as rescore_*.npy, rescore.csv and
@@ -29,7 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     add = parser.add_argument
     parser.add_model()
-    add("boundary_list_path", type=Path, help="list of boundaries (see above), a folder of them, or one")
+    words = "list of boundaries (see above), a folder of them, or one; several are put side by side"
+    add("boundary_list_path", type=Path, nargs="+", help=words)
     parser.add_predictor()
     parser.add_drawing()
     parser.add_samples(2000, "-i", "to use")
@@ -85,12 +88,14 @@ def main() -> None:
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
-    generator = load_model(args, listed_files(args.boundary_list_path))
+    generator = load_model(args, [file for path in args.boundary_list_path for file in listed_files(path)])
     if (args.layerwise_rescoring or args.write_layers) and not generator.has_layers:
         asked = "--write_layers" if args.write_layers else "--layerwise_rescoring"
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
-    entries = read_boundary_list(args.boundary_list_path, generator.num_layers, generator.spaces)
-    boundaries = [entry.boundary for entry in entries]
+    lists = {path: read_boundary_list(path, generator.num_layers, generator.spaces) for path in args.boundary_list_path}
+    boundaries = [entry.boundary for entries in lists.values() for entry in entries]
+    names = name_lists(list(lists))
+    recipes = [names[path] for path, entries in lists.items() for _ in entries] if len(lists) > 1 else []
     source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     name = args.predictor_name or generator.predictor or "scene"
     compare_files(generator, source, boundaries, name, args.force)
@@ -116,6 +121,7 @@ def main() -> None:
             space=source.space,
             folder=folder,
             overwrite=args.overwrite,
+            recipes=recipes,
         )
         result.provenance |= {"command": shlex.join(sys.argv), "codes": source.source}
         rescoring_files.write_rescoring(result, folder)
@@ -127,6 +133,20 @@ def main() -> None:
             for line in rescoring_files.write_layers(result, boundaries):
                 log.info("%s", line)
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def name_lists(paths: list[Path]) -> dict[Path, str]:
+    """Return what lists are called: their files or, where these are called the same, their folders.
+
+    >>> name_lists([Path("svm/boundary_list.txt"), Path("ridge/boundary_list.txt")])
+    {PosixPath('svm/boundary_list.txt'): 'svm', PosixPath('ridge/boundary_list.txt'): 'ridge'}
+
+    Raises HiganError where that does not tell them apart.
+    """
+    for names in ([path.stem for path in paths], [path.resolve().parent.name for path in paths]):
+        if len(set(names)) == len(paths):
+            return dict(zip(paths, names, strict=True))
+    raise HiganError(f"lists {', '.join(map(str, paths))} are called the same; give them names of their own")
 
 
 def run() -> None:

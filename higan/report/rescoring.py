@@ -116,6 +116,14 @@ def rescoring_page(rescoring: Rescoring, folder: Path | None = None) -> str:
         notes=notes,
         details=_details(rescoring),
         answers=answers,
+        compared=[
+            {"name": found.recipe, "num": found.num, "verified": found.verified}
+            | {
+                key: f"{_number(value)} ({_number(low)} to {_number(high)})"
+                for key, (value, low, high) in (("own", found.own), ("leak", found.leak), ("worst", found.worst))
+            }
+            for found in rescoring.compared()
+        ],
         max_open=MAX_OPEN,
         bars=_bars(rescoring),
         controls=rescoring.controls,

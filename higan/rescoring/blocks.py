@@ -64,8 +64,8 @@ class Kept:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
+            self.run.drain()
             if error is None:
-                self.run.drain()
                 self.run.complete()
         finally:
             self.run.close()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +177,8 @@ def to_json(rescoring: Rescoring) -> dict[str, Any]:
         },
         "boundaries": boundaries,
     }
+    if compared := rescoring.compared():
+        content["compared"] = [asdict(found) for found in compared]
     for name, found in rescoring.hierarchies.items():
         content[name] = {"levels": list(found.levels), "counts": list(found.counts)} | {
             f"{key}{suffix}": rounded(getattr(getattr(found, key), part))

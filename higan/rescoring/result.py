@@ -172,6 +172,28 @@ class Answer:
         return f"{self.name} {said[self.mark]}"
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One of several lists, averaged over the scores that all of them have a direction for.
+
+    Attributes
+    ----------
+    num, verified
+        How many scores, and for how many of them the chosen layers are verified.
+    own, leak, worst
+        Mean effect at the chosen layers, and the mean and the largest change of another score per unit of it, each with
+        the central 95 % of resampled scores: value, low, high. Directions are taken as they are: what another training
+        set would give is not in it.
+    """
+
+    recipe: str
+    num: int
+    verified: int
+    own: tuple[float, float, float]
+    leak: tuple[float, float, float]
+    worst: tuple[float, float, float]
+
+
 @dataclass(repr=False)
 class Rescoring:
     """What re-scoring measured: B directions, C = 1 + L columns, K outputs (all groups of the predictor side by side).
@@ -279,6 +301,32 @@ class Rescoring:
             leaks=tuple(sorted(leaks, key=lambda leak: -abs(leak.value))),
             image_change=float(table["chosen_image_change"][index]),
         )
+
+    def compared(self) -> list[Compared]:
+        """Return the lists side by side, in the order given; [] for a single one, or without a score in all of them."""
+        recipes = list(dict.fromkeys(direction.recipe for direction in self.directions))
+        by_recipe: dict[str, dict[int, Answer]] = {recipe: {} for recipe in recipes}
+        for index, direction in enumerate(self.directions):
+            if direction.named:
+                by_recipe[direction.recipe].setdefault(direction.target, self.answer(index))
+        shared = sorted(set.intersection(*(set(found) for found in by_recipe.values()))) if len(recipes) > 1 else []
+        if not shared:
+            return []
+        drawn = np.random.default_rng(0).integers(0, len(shared), (1000, len(shared)))
+        drawn = np.concatenate([np.arange(len(shared))[None], drawn])
+        found = []
+        for recipe in recipes:
+            answers = [by_recipe[recipe][target] for target in shared]
+            numbers = np.array([[answer.value, answer.leak, answer.worst] for answer in answers])[drawn].mean(axis=1)
+            own = np.maximum(numbers[:, :1], 1e-12)
+            estimates = np.concatenate([own, numbers[:, 1:] / own], axis=1)
+            ends = np.quantile(estimates[1:], (0.025, 0.975), axis=0)
+            own, leak, worst = (
+                (float(value), float(low), float(high)) for value, low, high in zip(estimates[0], *ends, strict=True)
+            )
+            verified = sum(answer.mark == VERIFIED for answer in answers)
+            found.append(Compared(recipe, len(shared), verified, own, leak, worst))
+        return found
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the table, a row per direction, column (all layers, each, the chosen ones) and output.

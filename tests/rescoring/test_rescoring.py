@@ -586,3 +586,32 @@ def test_a_stopped_rescoring_goes_on_where_it_was(tmp_path: Path) -> None:
     assert names == sorted(path.name for path in parts.iterdir())
     for name in names:
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+
+
+def test_lists_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two lists in one run: own effect and leaks per unit of it, over the scores that both have."""
+    for name in ("first", "second"):
+        (place / name).mkdir()
+        boundary = make_boundary("red", (1, 64), seed=len(name))
+        write_boundary(boundary, place / name)
+        (place / name / "list.txt").write_text("(red, w): red_boundary.npy\n")
+    write_boundary(make_boundary("warmth", (1, 64)), place / "second")
+    with (place / "second" / "list.txt").open("a") as file:
+        file.write("(warmth, w): warmth_boundary.npy\n")
+    command = ("rescore", place / "tiny.pth", place / "first" / "list.txt", place / "second" / "list.txt", *PREDICTOR)
+    assert run(*command, "-N", 6, "--layerwise_rescoring", "-o", place / "out", "--device", "cpu") == 0
+    record = json.loads((place / "out" / "rescore.json").read_text())
+    assert [boundary["list"] for boundary in record["boundaries"]] == ["first", "second", "second"]
+    first, second = record["compared"]
+    assert (first["recipe"], second["recipe"], first["num"]) == ("first", "second", 1)
+    std = np.load(place / "out" / "rescore_base_std.npy")
+    effect = np.load(place / "out" / "rescore_chosen_signed.npy") / std
+    red = COLOURS.index("red")
+    assert first["own"][0] == pytest.approx(effect[0, red], rel=1e-4)
+    others = np.abs(np.delete(effect[0], red))
+    assert first["leak"][0] == pytest.approx(others.mean() / effect[0, red], rel=1e-3)
+    assert first["worst"][0] == pytest.approx(others.max() / effect[0, red], rel=1e-3)
+    assert {"first_red_w_scores.npy", "second_red_w_scores.npy"} <= {path.name for path in (place / "out").iterdir()}
+    assert "Lists side by side" in (place / "out" / "rescore.html").read_text()
+    same = (place / "first" / "list.txt", place / "first" / "list.txt")
+    assert_refused(capsys, "names of their own", "rescore", place / "tiny.pth", *same, *PREDICTOR, "-o", place / "o")
