@@ -94,7 +94,7 @@ def main() -> None:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave {asked} out")
     lists = {path: read_boundary_list(path, generator.num_layers, generator.spaces) for path in args.boundary_list_path}
     boundaries = [entry.boundary for entries in lists.values() for entry in entries]
-    names = name_lists(list(lists))
+    names = name_lists(args.boundary_list_path)
     recipes = [names[path] for path, entries in lists.items() for _ in entries] if len(lists) > 1 else []
     source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     name = args.predictor_name or generator.predictor or "scene"

@@ -167,7 +167,7 @@ class Answer:
             VERIFIED: f"is obeyed {self.where}: {numbers}{leaks}",
             NONE: f"is not obeyed: {numbers} {self.where}, no more than a random direction may",
             UNKNOWN: f"could not be told from chance: {numbers} {self.where}",
-            "": f"rises by {numbers} {self.where}, not compared with random directions{leaks}",
+            "": f"moves by {numbers} {self.where}, not compared with random directions{leaks}",
         }
         return f"{self.name} {said[self.mark]}"
 
