@@ -174,9 +174,7 @@ def rescore(
         Step(steps[row] * (reach / distance), directions[row].chosen) for reach in tested for row in rows
     ]
     own = [directions[row].target for row in rows] * len(tested)
-    chosen = (
-        measure(generator, predictor, Plan(base, moves, len(outputs), own), batch_size, bar.update) if rows else None
-    )
+    chosen = measured("chosen", Plan(base, moves, len(outputs), own)) if rows else None
     add_chosen(table, rows, chosen, weights)
     norms = [step.double().norm(dim=-1).cpu().numpy() for step in steps]
     for index, direction in enumerate(directions):
