@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,9 +90,12 @@ def main() -> None:
     weights, model = find_weights(args.model_name)
     name = model.get("name") or model_name(weights)
     places = [place / name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
-    file = find_boundary_file(args.boundary_name, next((place for place in places if place.is_dir()), places[0]))
-    generator = load_model(args, [file])
-    boundary = read_boundary(file, spaces=generator.spaces)
+    folder = next((place for place in places if place.is_dir()), places[0])
+    files = []
+    with suppress(HiganError):  # of the weights, which are read first, is to be told first
+        files.append(find_boundary_file(args.boundary_name, folder))
+    generator = load_model(args, files)
+    boundary = read_boundary(find_boundary_file(args.boundary_name, folder), spaces=generator.spaces)
     picture = None
     if args.picture:
         compare_files(generator, None, [boundary], force=args.force)

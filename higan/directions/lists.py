@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from higan.directions.boundaries import Boundary, fit_for_files, read_boundary
+from higan.directions.boundaries import Boundary, check_name, read_boundary
 from higan.errors import HiganError
 from higan.files import digest, is_file, read_small, write_atomic
 from higan.generators.layer_sets import MOST_LAYERS, parse_layers
@@ -204,7 +204,8 @@ def parse_list_line(line: str, origin: str, number: int) -> ListLine:
     if distance is not None and not np.isfinite(distance):
         raise HiganError(f"{origin}: distance is {options['distance']}; expected a finite number")
     try:
-        fit_for_files(name)
+        for part in name.split("/"):  # of `group/name`, or of a score's own name
+            check_name(part.strip())
     except HiganError as error:
         raise HiganError(f"{origin}: {error}") from None
     return ListLine(name, space, path, options.get("layers"), distance, number)

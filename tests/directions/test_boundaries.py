@@ -181,6 +181,8 @@ def test_lists_may_hold_more_than_the_reference_took() -> None:
         ("(, w): x.npy", "expected `(name, space): path`"),
         ("(a, v): x.npy", "is no latent space"),
         ("(.., w): x.npy", "part of a file's name"),
+        ("(../a, w): x.npy", "part of a file's name"),
+        ("(/a, w): x.npy", "part of a file's name"),
         ("(a, w): x.npy distance=far", "expected a number"),
         ("(a, w): x.npy distance=nan", "expected a finite number"),
     ],

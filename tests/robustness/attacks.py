@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import pickle
@@ -349,8 +350,57 @@ def array_attacks() -> Iterator[Attack]:
         yield from attacks_on(turn(BOUNDARY_READERS, number), f"boundary, {kind}", BOUNDARY, content)
     for kind, content in good_arrays((1, WIDTH)).items():
         yield from attacks_on(BOUNDARY_READERS, f"boundary, {kind}", BOUNDARY, content, fine=True)
+    for number, (kind, content) in enumerate(bad_wrappings((SAMPLES, WIDTH)).items()):
+        yield from attacks_on(turn(readers, number), f"codes, {kind}", "w.npz", content)
+    for number, (kind, content) in enumerate(bad_wrappings((1, WIDTH)).items()):
+        yield from attacks_on(turn(BOUNDARY_READERS, number), f"boundary, {kind}", BOUNDARY, content)
+    for number, make in enumerate((npz, lambda array: saved(torch.from_numpy(array)))):
+        codes_and_directions = (
+            attacks_on(
+                turn(readers, number), f"codes, other file {number}", "w.npz", make(values(SAMPLES, WIDTH)), fine=True
+            ),
+            attacks_on(
+                turn(BOUNDARY_READERS, number),
+                f"boundary, other file {number}",
+                BOUNDARY,
+                make(values(1, WIDTH)),
+                fine=True,
+            ),
+        )
+        yield from itertools.chain(*codes_and_directions)
     for kind, make in LARGE.items():
         yield from attacks_on(BOUNDARY_READERS | SCORE_READERS, f"{kind} boundary", BOUNDARY, make, given=BOUNDARY)
+
+
+def npz(array: np.ndarray, name: str = "w", compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An .npz with one array."""
+    return zipped({f"{name}.npy": npy(array)}, compression)
+
+
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def bad_wrappings(shape: tuple[int, ...]) -> dict[str, Content]:
+    """Arrays that should have `shape`, in .npz and PyTorch files that are none."""
+    whole = npz(values(*shape))
+    command = call("os", "system", "touch CANARY_FILE")
+    return {
+        "npz, cut": whole[:-40],
+        "npz, another header": zipped({"w.npy": raw_npy(shaped((2**40, WIDTH)), b"few")}),
+        "npz, no array": zipped({"w.npy": b"few"}),
+        "npz, objects": zipped({"w.npy": raw_npy(shaped((), "|O"), command)}),
+        "npz, a bomb": lambda path: path.write_bytes(npz(np.zeros(2**25, np.float32), "w", zipfile.ZIP_DEFLATED)),
+        "npz, NaN": npz(np.full(shape, np.nan, np.float32)),
+        "a pickled command": command,
+        "tensors, none": saved({"a": 1}),
+        "tensors, NaN": saved(torch.full(shape, torch.nan)),
+        "tensors, another width": saved(torch.ones(*shape[:-1], shape[-1] + 1)),
+    }
 
 
 def sparse(start: bytes, size: int) -> Callable[[Path], None]:
