@@ -12,8 +12,8 @@ from higan.errors import CheckpointError
 from higan.files import is_file, read_small
 
 CONFIG, TRAINING = "config.json", "state_dict.pth"  # what huggingface's and ajbrock's programs write
-WEIGHTS = ("pytorch_model.bin", "G_ema.pth")  # what a folder is searched for
-HUGGINGFACE = re.compile(r"(.*)pytorch_model\.bin")
+WEIGHTS = ("pytorch_model.bin", "model.safetensors", "G_ema.pth")  # what a folder is searched for
+HUGGINGFACE = re.compile(r"(.*)pytorch_model\.bin|model\.safetensors")
 
 
 def weight_file(path: Path) -> Path:
@@ -23,7 +23,7 @@ def weight_file(path: Path) -> Path:
     for name in WEIGHTS:
         if is_file(path / name):
             return path / name
-    raise CheckpointError(f"a folder without {' or '.join(WEIGHTS)}; expected a weight file")
+    raise CheckpointError(f"a folder without weights; expected {', '.join(WEIGHTS)} in it, or a file")
 
 
 def has_weights(path: Path) -> bool:
@@ -34,7 +34,7 @@ def has_weights(path: Path) -> bool:
 def config_of(path: Path) -> Path:
     """Return where the settings of a weight file lie: NAMEconfig.json for NAMEpytorch_model.bin, else config.json."""
     match = HUGGINGFACE.fullmatch(path.name)
-    return path.with_name(f"{match[1] if match else ''}{CONFIG}")
+    return path.with_name(f"{(match and match[1]) or ''}{CONFIG}")
 
 
 def files_of(path: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def files_of(path: Path) -> list[Path]:
 def model_name(path: Path) -> str:
     """Return what a model is called after its path: the file's name, or the folder's where files have one name."""
     if match := HUGGINGFACE.fullmatch(path.name):
-        return match[1].rstrip("-_.") or path.absolute().parent.name
+        return (match[1] or "").rstrip("-_.") or path.absolute().parent.name
     return path.absolute().name if path.is_dir() else path.stem
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from higan.errors import HiganError
-from higan.generators.layers import conv_kernel, convolve
+from higan.generators.layers import conv_kernel, convolve, random_weight
 
 CONDITIONINGS = ("whole", "chunks", "first")
 MOST_SIDE = 4096  # of an image
@@ -110,7 +110,7 @@ class BigGAN(nn.Module):
         self.psi = self.truncation[0]
         self.dtype = torch.float32
 
-        self.embedding = nn.Parameter(torch.empty(label_dim, class_dim)) if embedded else None
+        self.embedding = nn.Parameter(random_weight(label_dim, class_dim)) if embedded else None
         self.linear = nn.Linear(self.width(0), channels[0][0] * size**2)
         self.blocks: Any = nn.ModuleList()
         self.attention: Any = nn.ModuleDict()

@@ -25,6 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from higan.devices import choose_device, keep_freed_memory
+from higan.generators.biggan import BigGAN
 from higan.generators.generator import Generator
 from higan.generators.network import Network
 from higan.generators.pggan import PGGAN
@@ -35,7 +36,14 @@ from higan.generators.stylegan3 import StyleGAN3
 RESOLUTION = 256
 SIZES = [4 * 2**block for block in range(7)]
 # per image, in the cheapest exact form; of StyleGAN3 the filters are separable where they can be, and skip zeros
-GFLOP = {"pggan": 29.8, "stylegan": 29.8, "stylegan2": 90.0, "stylegan3-t": 477.2, "stylegan3-r": 261.3}
+GFLOP = {
+    "pggan": 29.8,
+    "stylegan": 29.8,
+    "stylegan2": 90.0,
+    "stylegan3-t": 477.2,
+    "stylegan3-r": 261.3,
+    "biggan-deep": 49.2,
+}
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -92,6 +100,11 @@ def make_network(family: str) -> Network:
         cutoffs = [2 * (RESOLUTION / 4) ** min(layer / 12, 1) for layer in range(14)]
         channels = [round(min(base / 2 / cutoff, most)) for cutoff in cutoffs]
         return StyleGAN3(RESOLUTION, channels, kernel=1 if radial else 3, radial=radial)
+    if family == "biggan-deep":  # as huggingface publishes it
+        channels = [16, 16, 16, 8, 8, 8, 8, 4, 4, 2, 2, 1]
+        up = [index in (1, 3, 5, 7, 9, 11) for index in range(12)]
+        blocks = [(128 * before, 128 * after) for before, after in zip([16, *channels], channels, strict=False)]
+        return BigGAN(blocks, up, True, 128, 128, 1000, attention=[8], statistics=51)
     kinds = {"pggan": PGGAN, "stylegan": StyleGAN, "stylegan2": StyleGAN2}
     base = 32768 if family == "stylegan2" else 16384
     return kinds[family](RESOLUTION, {size: min(base // size, 512) for size in SIZES})
@@ -105,7 +118,8 @@ def measure(args: argparse.Namespace, family: str, precision: str, batch: int) -
         torch.set_num_threads(args.threads)
     device, dtype = choose_device(args.device), PRECISIONS[precision]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    generator = Generator(make_network(family), family, device, dtype)
+    network = make_network(family)
+    generator = Generator(network, family, device, dtype, class_idx=0 if network.label_dim else None)
     generator.batch_size = batch
     codes = generator.to_entry(generator.sample(batch, seed=0), "z")
     clock = Clock(device, args.processor_time)

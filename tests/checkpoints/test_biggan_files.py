@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.golden import GOLDEN, further_tensors, read_case
 
 from higan import load_generator
@@ -51,6 +52,17 @@ def test_names_as_the_package_fetches_them(tmp_path: Path) -> None:
     for file in ("pytorch_model.bin", "config.json"):
         shutil.copy(GOLDEN / "bigdeep_tiny32" / file, tmp_path / f"biggan-deep-32-{file}")
     assert load_generator(tmp_path / "biggan-deep-32-pytorch_model.bin", device="cpu").name == "biggan-deep-32"
+
+
+def test_folder_of_safetensors(folder: Path) -> None:
+    expected = read_checkpoint(folder)
+    tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (folder / "pytorch_model.bin").unlink()
+    save_file(tensors, folder / "model.safetensors")
+    found = read_checkpoint(folder)
+    assert found.settings == expected.settings
+    assert all(torch.equal(value, expected.state_dict[name]) for name, value in found.state_dict.items())
+    assert load_generator(folder / "model.safetensors", device="cpu").name == "tiny32"
 
 
 def test_state_dict_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -198,7 +210,7 @@ def test_missing_files(folder: Path) -> None:
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(HiganError, match="is a folder without weights"):
         load_generator(folder, device="cpu")
-    with pytest.raises(CheckpointError, match=r"a folder without pytorch_model\.bin or G_ema\.pth"):
+    with pytest.raises(CheckpointError, match=r"a folder without weights; expected pytorch_model\.bin"):
         read_checkpoint(folder)
 
 
