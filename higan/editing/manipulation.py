@@ -16,7 +16,7 @@ from torch import Tensor
 from higan.directions.boundaries import SPACES, Boundary, read_boundary
 from higan.directions.conditioning import condition
 from higan.directions.lists import BoundaryEntry, boundary_files
-from higan.directions.move import choose_layers, move_codes, scaled_distances
+from higan.directions.move import choose_layers, move_codes, scaled_distances, stored_rescoring
 from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
 from higan.generators.layer_sets import format_layers, parse_layers, say_layers
@@ -147,6 +147,8 @@ def plan_moves(
                 name,
                 say_layers(boundary.layers),
             )
+        elif stored_rescoring(boundary).get("verdict") == "none":
+            log.info("boundary %s: re-scoring found no layers at which it is obeyed", name)
         reach = distances if entry.distance is None else scaled_distances(distances, entry.distance)
         known = [other.boundary for other in entries if other.boundary.space == space]
         folder = Path(boundary.info["path"]).parent

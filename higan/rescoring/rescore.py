@@ -143,7 +143,14 @@ def rescore(
         names = [boundary.name for boundary in boundaries]
         settings = describe(generator, predictor) | {"device": generator.device.type, "dtype": str(generator.dtype)}
         del settings["versions"]
-        settings |= {"num": num, "distance": distance, "seed": seed, "control": control, "boundaries": names}
+        settings |= {
+            "noise": generator.noise,
+            "num": num,
+            "distance": distance,
+            "seed": seed,
+            "control": control,
+            "boundaries": names,
+        }
         blocks = Blocks(Path(folder), settings, overwrite)
         batch_size = batch_size or blocks.batch_size
     batch_size = batch_size or generator.batch_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from support.model import LAYERS, SETTINGS, direction
 
 from higan.directions import move
 from higan.directions.boundaries import Boundary
+from higan.directions.lists import BoundaryEntry
 from higan.editing import edits as editing
+from higan.editing import manipulation
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.codes import Codes
@@ -269,6 +272,17 @@ def test_layers_are_chosen_in_order() -> None:
     )
     plain.info = {"rescoring": {"verdict": "none", "layers": [2]}}
     assert move.choose_layers(plain, 10) == (list(range(10)), "all; re-scoring found none where it is obeyed")
+
+
+def test_a_boundary_that_is_obeyed_nowhere_is_said_to_be(
+    generator: Generator, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("higan"), "propagate", True)
+    info = {"rescoring": {"verdict": "none", "layers": []}, "path": str(tmp_path / "x_boundary.npy")}
+    entry = BoundaryEntry(Boundary("x", direction("x"), "w", None, info))
+    with caplog.at_level(logging.INFO, "higan"):
+        manipulation.plan_moves(generator, [entry], np.array([0.0, 1.0]))
+    assert "boundary x: re-scoring found no layers at which it is obeyed" in caplog.text
 
 
 def test_the_distance_at_which_an_edit_is_clear() -> None:
