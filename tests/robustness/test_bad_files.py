@@ -155,7 +155,7 @@ def test_what_runs_code_elsewhere_beside_a_network(
     except CheckpointError as error:
         assert "nothing was run" in str(error)
     else:
-        assert gadget[:2] not in {("os", "system"), ("builtins", "eval"), ("subprocess", "Popen")}
+        assert gadget[0] not in {"os", "builtins", "subprocess"} or gadget[1] in {"getattr", "bytearray"}
         assert checkpoint.family == "stylegan2"
     assert Watch.seen == []
     assert [file.name for file in tmp_path.iterdir()] == ["file.pkl"]
