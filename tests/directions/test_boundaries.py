@@ -93,7 +93,7 @@ class Attack:
         (np.array({"boundary": np.ones((1, 8)), "meta_data": {"manipulate_layers": [99]}}), "manipulate_layers cannot"),
         (np.array([1, 2], dtype=object), "not an array"),
         (np.array(3, dtype=object), "without arrays"),
-        (np.array(Attack(), dtype=object), "without arrays"),
+        (np.array(Attack(), dtype=object), "runs programs or code"),
         (b"", "not an array"),
         (b"not numpy at all", "not an array"),
     ],
