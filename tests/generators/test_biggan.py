@@ -13,9 +13,9 @@ from torch import Tensor
 
 from higan.checkpoints import Checkpoint
 from higan.checkpoints.formats.biggan import from_ajbrock, from_huggingface
-from higan.errors import HiganError
+from higan.errors import CheckpointError, HiganError
 from higan.generators import build_network
-from higan.generators.biggan import interpolation, sample_truncated
+from higan.generators.biggan import BigGAN, interpolation, sample_truncated
 from higan.generators.generator import Generator
 
 CODES, IMAGES = 2e-5, 5e-5  # absolute, as in test_golden_generators.py
@@ -250,3 +250,30 @@ def test_render_has_gradients() -> None:
     wp = generator.to_wp(generator.sample(1, seed=0), "z", 2).requires_grad_()
     generator.render(wp).square().sum().backward()
     assert wp.grad is not None and (wp.grad.abs().sum(dim=(0, 2)) > 0).all()
+
+
+def test_contradictions_are_refused() -> None:
+    blocks = [(16, 8), (8, 8)]
+    with pytest.raises(ValueError, match="conditioning 'hair'; expected one of whole, chunks, first"):
+        BigGAN(blocks, [True, True], False, 6, 4, 2, conditioning="hair")
+    with pytest.raises(ValueError, match="a block of 8 channels makes 16"):
+        BigGAN([(16, 8), (8, 16)], [True, True], True, 6, 4, 2)
+    network = BigGAN(blocks, [True, False], False, 6, 4, 2)
+    with pytest.raises(ValueError, match=r"needs labels \[N, 2\]"):
+        network.map(torch.zeros(1, 6))
+    with pytest.raises(ValueError, match="`prepare` first"):
+        network.norm()
+
+
+def test_there_is_no_noise() -> None:
+    generator = make("biggan_aj_tiny32", noise="none")
+    wp = generator.to_wp(generator.sample(1, seed=0), "z", 2)
+    assert torch.equal(generator.synthesize(wp), make("biggan_aj_tiny32").synthesize(wp))
+
+
+def test_statistics_of_one_psi_are_refused() -> None:
+    description = read_case("bigdeep_tiny32")[0]
+    tensors = further_tensors(description)
+    one = {name: value[:1] if "running_" in name else value for name, value in tensors.items()}
+    with pytest.raises(CheckpointError, match="statistics of a single psi"):
+        from_huggingface(one, description["settings"] | {"n_stats": 1})

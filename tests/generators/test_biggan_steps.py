@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.golden import GOLDEN
 from support.scripts import run
 
@@ -52,7 +53,9 @@ def test_rescoring(place: Path) -> None:
     z = generator.sample(3, seed=0)
     boundary = higan.read_boundary(place / "boundaries" / "brightness_z_boundary.npy")
     labels = generator.labels(3)
-    before, after = (generator.synthesize(codes, "z", labels) for codes in (z, z + 2 * boundary.direction))
+    before, after = (
+        generator.synthesize(codes, "z", labels) for codes in (z, z + 2 * torch.from_numpy(boundary.direction))
+    )
     rise = predictor.predict(after)["color"][:, 1] - predictor.predict(before)["color"][:, 1]
     scores = np.load(place / "rescore" / "brightness_z_scores.npy")
     np.testing.assert_allclose(scores[:, 1] - scores[:, 0], rise, atol=1e-3)
