@@ -219,6 +219,8 @@ def test_truncation_acts_on_z_alone() -> None:
     w = generator.map(z, 1)
     assert torch.equal(w[:, : generator.z_dim], z) and torch.equal(generator.psi(), torch.ones(5))
     assert torch.equal(generator.normalize(z, "z"), z)
+    with pytest.raises(HiganError, match="truncates z: give 0"):
+        make("biggan_aj_r64", truncation_layers=2)
     for psi in (0, 1.2, -0.5):
         with pytest.raises(HiganError, match="statistics for numbers above 0, up to 1"):
             make("bigdeep_tiny32", truncation_psi=psi)
@@ -263,6 +265,16 @@ def test_contradictions_are_refused() -> None:
         network.map(torch.zeros(1, 6))
     with pytest.raises(ValueError, match="`prepare` first"):
         network.norm()
+
+
+def test_several_classes_need_those_of_the_codes() -> None:
+    generator = make("biggan_aj_tiny32", class_idx=[3, 1])
+    z = generator.sample(3, seed=0, start=1)
+    with pytest.raises(HiganError, match="draws several classes; give those of these codes"):
+        generator.map(z)
+    labels = generator.labels(3, start=1)
+    assert labels is not None and labels.tolist() == [1, 3, 1]
+    assert torch.equal(generator.map(z, labels)[1:2], generator.map(z[1:2], 3))
 
 
 def test_there_is_no_noise() -> None:
