@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ def test_what_has_no_channels() -> None:
     pggan = Generator(build_network(case_checkpoint(read_case("pggan_tiny16")[0])), "pggan")
     with pytest.raises(HiganError, match="has no styles"):
         find_channels(pggan, flat, wp, ["red"])
+    with pytest.raises(HiganError, match="channels need a StyleGAN"):
+        command.channels(Namespace(), pggan)
     layered = Slopes(["red"], np.ones((1, 4, 64)), np.ones(1), [{}], {})
     with pytest.raises(HiganError, match="the predictor has no score 'blue'"):
         find_channels(generator, layered, wp, ["blue"])

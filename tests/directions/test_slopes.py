@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.model import COLOURS as NAMES
-from support.model import make_generator, make_predictor, write_smaller_model
+from support.golden import case_checkpoint, read_case
+from support.model import COLOURS, make_generator, make_predictor, write_smaller_model
 from support.scripts import assert_refused, run
 
 from higan import train_boundary
@@ -20,6 +20,8 @@ from higan.directions.slopes import Slopes
 from higan.directions.steps import step_slopes
 from higan.directions.training import find_covariance
 from higan.errors import HiganError
+from higan.generators import build_network
+from higan.generators.generator import Generator
 from higan.predictors import Predictor
 
 RANDOM = np.random.default_rng(7)
@@ -108,6 +110,14 @@ def test_scores_that_cannot_be_regressed_on() -> None:
         ridge_slopes(np.full((20, 4), np.inf, np.float32), {"a": np.arange(20.0)})
 
 
+def test_no_score_has_a_slope() -> None:
+    slopes = ridge_slopes(CODES[:50], {"constant": np.ones(50)}, resamples=0)
+    assert slopes.names == [] and slopes.values.shape == (0, 64)
+    still = Slopes(["still"], np.zeros((1, 64)), np.ones(1), [{}], {})
+    with pytest.raises(HiganError, match="does not change with the codes"):
+        still.boundary("still", "w")
+
+
 def test_a_slope_per_layer() -> None:
     codes = np.stack([CODES[:2000], CODES[1:2001]], axis=1)
     boundary = train_boundary(codes, plant(0.9, 0)[0][:2000], solver="ridge", bootstrap=3)
@@ -115,6 +125,8 @@ def test_a_slope_per_layer() -> None:
     assert np.linalg.norm(boundary.direction, axis=2) == pytest.approx(1, abs=1e-6)
     assert boundary.info["r2"][0] > 0.8 > boundary.info["r2"][1]
     assert boundary.info["norm"] == "each layer"
+    covariance = find_covariance(codes)
+    assert covariance[1] == pytest.approx(np.cov(codes[:, 1], rowvar=False), rel=1e-3, abs=1e-3)
 
 
 def test_disentangled_directions_leave_others_alone() -> None:
@@ -152,7 +164,7 @@ def gradients(per_layer: bool = False, space: str = "w") -> Slopes:
     generator = make_generator()
     codes = generator.map(generator.sample(12, 0))
     given = codes if space == "w" else generator.broadcast(codes)
-    return gradient_slopes(generator, make_predictor(), given, space, NAMES, per_layer)
+    return gradient_slopes(generator, make_predictor(), given, space, COLOURS, per_layer)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -160,7 +172,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     codes = generator.map(generator.sample(12, 0)).double()
     direction = torch.from_numpy(np.random.default_rng(0).standard_normal(64))
     slopes = gradients()
-    assert slopes.names == NAMES and slopes.values.shape == (3, 64)
+    assert slopes.names == COLOURS and slopes.values.shape == (3, 64)
 
     def mean_scores(shift: float) -> np.ndarray:
         wp = generator.broadcast((codes + shift * direction).float())
@@ -197,11 +209,16 @@ def test_predictors_without_a_gradient_are_refused() -> None:
         return {"attribute": images.double().mean(dim=(1, 2)) * (1 if images.dtype == torch.uint8 else 2)}
 
     for score, reason in ((cut, "no gradient"), (of_bytes, "float images"), (otherwise, "otherwise")):
-        predictor = Predictor("own", {"attribute": NAMES}, score, torch.device("cpu"))
+        predictor = Predictor("own", {"attribute": COLOURS}, score, torch.device("cpu"))
         with pytest.raises(HiganError, match=f"cannot be differentiated .*{reason}.*--solver steps"):
-            gradient_slopes(generator, predictor, codes, "w", NAMES)
+            gradient_slopes(generator, predictor, codes, "w", COLOURS)
     with pytest.raises(HiganError, match="gradients are taken in w or w"):
-        gradient_slopes(generator, make_predictor(), generator.sample(2, 0), "z", NAMES)
+        gradient_slopes(generator, make_predictor(), generator.sample(2, 0), "z", COLOURS)
+    pggan = Generator(build_network(case_checkpoint(read_case("pggan_tiny16")[0])), "pggan")
+    with pytest.raises(HiganError, match=r"pggan \(pggan\) has no layers"):
+        gradient_slopes(pggan, make_predictor(), pggan.sample(2, 0), "z", COLOURS, per_layer=True)
+    found = gradient_slopes(pggan, make_predictor(), pggan.sample(2, 0), "z", COLOURS)
+    assert found.values.shape == (3, pggan.z_dim)
     with pytest.raises(HiganError, match="has no score 'blue'"):
         gradient_slopes(generator, make_predictor(), codes, "w", ["blue"])
 
@@ -210,10 +227,10 @@ def test_random_steps_find_what_gradients_find() -> None:
     generator, predictor = make_generator(), make_predictor()
     codes = generator.map(generator.sample(400, 0))
     scores = predictor.predict(generator.synthesize(codes, "w"))["attribute"].double().numpy()
-    named = dict(zip(NAMES, scores.T, strict=True))
+    named = dict(zip(COLOURS, scores.T, strict=True))
     samples = ridge_slopes(codes.numpy(), named, resamples=0)
     found = step_slopes(generator, predictor, codes, "w", named, samples, find_covariance(codes.numpy()))
-    mean = gradient_slopes(generator, predictor, codes[:64], "w", NAMES)
+    mean = gradient_slopes(generator, predictor, codes[:64], "w", COLOURS)
 
     def cosines(slopes: Slopes) -> np.ndarray:
         one, other = (part.values / np.linalg.norm(part.values, axis=1, keepdims=True) for part in (slopes, mean))
@@ -221,7 +238,7 @@ def test_random_steps_find_what_gradients_find() -> None:
 
     assert (cosines(found) > cosines(samples)).all() and cosines(found).min() > 0.8
     assert found.info[0]["solver"] == "steps" and found.info[0]["steps"] == 400
-    require_same_scores(generator, predictor, codes[:4], "w", {name: named[name][:4] for name in NAMES})
+    require_same_scores(generator, predictor, codes[:4], "w", {name: named[name][:4] for name in COLOURS})
     with pytest.raises(HiganError, match=r"red of sample \d is .* in the file, but tiny and predictor colours give"):
         require_same_scores(generator, predictor, codes[:4], "w", {"red": named["brightness"][4:8]})
     with pytest.raises(HiganError, match="random steps find directions of w or z"):

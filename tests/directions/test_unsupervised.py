@@ -70,6 +70,12 @@ def test_components_of_activations_are_drawn_by_their_directions(case: str) -> N
     assert all((one.direction == other.direction).all() for one, other in zip(found, again, strict=True))
 
 
+def test_activations_of_a_large_layer_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("higan.directions.unsupervised.MOST_VALUES", 100)
+    with pytest.raises(HiganError, match=r"layer 1 gives \d+ values a sample; choose an earlier one"):
+        find_directions(make_generator(), "activations", 2, layers="1", samples=10)
+
+
 def test_random_directions_are_the_control() -> None:
     one, other = find_directions(make_generator(), "random", 4), find_directions(make_generator(), "random", 4, seed=1)
     assert [boundary.name for boundary in one] == ["random_00", "random_01", "random_02", "random_03"]
