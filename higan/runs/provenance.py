@@ -19,7 +19,6 @@ from higan.runs.run import read_run
 
 if TYPE_CHECKING:
     from higan.generators import Generator
-    from higan.predictors.predictor import Predictor
 
 Origin = dict[str, Any]  # some of KEYS; {} where nothing is known
 
@@ -91,8 +90,8 @@ def run_id(run: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def describe_making(generator: Generator, predictor: Predictor | None = None) -> Origin:
-    """Return what is made with a generator and a predictor, under `KEYS`."""
+def describe_making(generator: Generator) -> Origin:
+    """Return what is made with a generator, under `KEYS`."""
     origin: Origin = {
         "model_name": generator.name,
         "model_sha256": generator.sha256,
@@ -101,8 +100,6 @@ def describe_making(generator: Generator, predictor: Predictor | None = None) ->
         "class_idx": generator.class_idx,
         "noise": generator.noise,
     }
-    if predictor is not None:
-        origin |= {"predictor_name": predictor.name, "predictor_sha256": predictor.sha256}
     return {key: value for key, value in origin.items() if value not in (None, "")}
 
 

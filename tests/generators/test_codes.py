@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.golden import GOLDEN
 from support.model import LAYERS, write_model
 
 from higan import load_generator
+from higan.checkpoints import arrays
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.codes import Codes
@@ -130,6 +132,23 @@ def test_a_record_decides_the_space(tmp_path: Path, generator: Generator) -> Non
         (tmp_path / "z.json").write_text(text)
         with pytest.raises(HiganError, match=words):
             Codes(generator, path=path)
+
+
+def test_a_space_that_the_model_lacks(tmp_path: Path) -> None:
+    generator = load_generator(GOLDEN / "pggan_tiny16_oldformat.pth", device="cpu")
+    path = save(tmp_path / "w.npy", np.ones((2, generator.z_dim)))
+    with pytest.raises(HiganError, match=r"codes of space w \(by the file's name\); .*has z: give --latent_space_type"):
+        Codes(generator, path=path)
+    assert Codes(generator, path=path, space="z").num == 2
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(arrays, "open_file", fail)
+    with pytest.raises(HiganError, match=r"w\.npy cannot be read: Input/output error"):
+        Codes(generator, path=save(tmp_path / "w.npy", W))
 
 
 def test_damaged_archives_are_refused(tmp_path: Path, generator: Generator) -> None:
