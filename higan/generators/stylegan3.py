@@ -485,31 +485,21 @@ def resampling_matrix(taps: Tensor, factor: int, offset: int, coarse: int, fine:
     return torch.where(inside, taps[distance.clamp(0, len(taps) - 1)], 0)
 
 
-def kaiser_window(taps: int, width: float, rate: float) -> np.ndarray:
-    """Return the window of a filter with a transition of `width` at a sampling rate (Kaiser 1974; `scipy.signal`)."""
-    attenuation = 2.285 * (taps - 1) * math.pi * (width / (rate / 2)) + 7.95
-    if attenuation > 50:
-        beta = 0.1102 * (attenuation - 8.7)
-    elif attenuation > 21:
-        beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
-    else:
-        beta = 0.0
-    return np.kaiser(taps, beta)
-
-
 def lowpass_filter(taps: int, cutoff: float, half_width: float, rate: float) -> np.ndarray:
     """Return a separable low-pass filter [taps] of sum 1: a sinc under Kaiser's window."""
-    places = np.arange(taps) - (taps - 1) / 2
-    values = np.sinc(2 * cutoff / rate * places) * kaiser_window(taps, 2 * half_width, rate)
-    return values / values.sum()
+    from scipy.signal import firwin
+
+    values: np.ndarray = firwin(taps, cutoff, width=2 * half_width, fs=rate)
+    return values
 
 
 def radial_filter(taps: int, cutoff: float, half_width: float, rate: float) -> np.ndarray:
     """Return a radially symmetric low-pass filter [taps, taps] of sum 1: a jinc under Kaiser's window."""
+    from scipy.signal import kaiser_atten, kaiser_beta
     from scipy.special import j1
 
     places = (np.arange(taps) - (taps - 1) / 2) / rate
     radius = np.hypot(*np.meshgrid(places, places))
-    window = kaiser_window(taps, 2 * half_width, rate)
+    window = np.kaiser(taps, kaiser_beta(kaiser_atten(taps, 2 * half_width / (rate / 2))))
     values = j1(2 * math.pi * cutoff * radius) / (math.pi * radius) * np.outer(window, window)
     return values / values.sum()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.checkpoints.formats import nvlabs_stylegan3
+from higan.checkpoints.networks import StoredNetwork
 from higan.directions.boundaries import Boundary, write_boundary
 from higan.editing.edits import synthesize_steps
 from higan.errors import CheckpointError, HiganError
@@ -167,6 +168,9 @@ def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "two.pth", "stylegan3", two, {})
     with pytest.raises(CheckpointError, match="2-channel images"):
         load_generator(tmp_path / "two.pth", device="cpu")
+    attributes = {"synthesis.L0_36_8.conv_clamp": 1.0, "synthesis.L1_36_8.conv_clamp": 2.0}
+    with pytest.raises(CheckpointError, match="several values of conv_clamp"):
+        nvlabs_stylegan3.convert(StoredNetwork({}, attributes=attributes))
     for name in ("synthesis.L0_36_8.weight", "synthesis.input.colour"):
         with pytest.raises(CheckpointError, match="a StyleGAN3 with"):
             nvlabs_stylegan3.convert_tensors({name: torch.zeros(1)}, {})
