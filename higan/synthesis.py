@@ -104,11 +104,11 @@ class Synthesis:
     def compute(self, start: int, stop: int, render: bool = True) -> dict[str, Tensor]:
         """Return what there is of samples `start` to `stop`: {file name without .npy, or "images": [N, ...]}."""
         results = self.codes(start, stop)
-        if self.styles:
-            styles = self.generator.styles(self.entry(results))
-            results |= {f"style{layer:02d}": style for layer, style in enumerate(styles)}
-        if render and self.renders:
-            results |= self.render(self.entry(results))
+        entry = self.entry(results) if self.styles or (render and self.renders) else None
+        if entry is not None and self.styles:
+            results |= {f"style{layer:02d}": style for layer, style in enumerate(self.generator.styles(entry))}
+        if entry is not None and render and self.renders:
+            results |= self.render(entry)
         if (labels := self.source.labels(start, stop)) is not None:
             results["labels"] = labels
         return results

@@ -13,10 +13,11 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as in a rank of its own
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """Give the handlers of signals back that a script leaves changed, since it is to end with its process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, handler in usual.items():  # a shell ignores some behind, a script that a module's fixture ran others
+        signal.signal(number, handler)
     yield
-    for number, handler in before.items():
+    for number, handler in usual.items():
         signal.signal(number, handler)
 
 

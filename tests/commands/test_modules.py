@@ -72,7 +72,7 @@ def test_weights_are_described_and_converted(run: Any, tmp_path: Path, capsys: p
     whole = out.read_bytes()
     assert run("higan.checkpoints", out) == 0
     again = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert again["format"] == "higan" and again["mapping_layers"] == rows["mapping_layers"]
+    assert again["format"] == "native" and again["mapping_layers"] == rows["mapping_layers"]
     assert run("higan.checkpoints", WEIGHTS, "--convert", out) == 2
     assert "is there already; choose another name" in capsys.readouterr().err
     assert out.read_bytes() == whole
