@@ -40,7 +40,7 @@ class StoredNetwork:
     tensors
         By their names in its state dict, without what wraps them.
     arguments
-        What it was constructed with, as plain values by name; those of its parts are among them.
+        What it was constructed with, as plain values by name; parts of it, such as `mapping_kwargs`, in dictionaries.
     attributes
         Plain attributes of its modules, by dotted name, such as "synthesis.b4.conv1.conv_clamp".
     beside

@@ -73,6 +73,7 @@ REFUSED = {
     "no state dict": (saved(OWN | {"state_dict": None}), r"state_dict \(an object of type NoneType\)"),
     "a setting below zero": (saved(OWN | {"settings": {"clamp": -1.0}}), r"clamp is -1\.0; expected a number from 0"),
     "a tensor for a setting": (saved(OWN | {"settings": {"lod": torch.zeros(2)}}), r"lod is a tensor of shape \[2\]"),
+    "twenty thousand settings": (saved(OWN | {"settings": {"fused": [0] * 20_000}}), "more than [0-9]* settings"),
     "a setting of another family": (saved(OWN | {"settings": {"lod": 0}}), "does not fit together: .*lod"),
     "no first bias": (saved(OWN | {"state_dict": less("outputs.0.bias")}), "without the tensor .outputs.0.b"),
     "a dictionary of dictionaries": (saved({"a": {}, "b": 3}), r"a \(a dictionary of 0 entries\), b .*int"),

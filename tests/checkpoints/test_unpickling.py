@@ -151,6 +151,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a storage of a negative size": (in_zip(storage(-3)), "without a name or a size"),
     "a stream of another version": (torch_stream({}).replace(b"M\xe9\x03.", b"M\xea\x03."), "unknown version"),
     "a stream of other storages": (renamed_storage(), "not the ones its tensors need"),
+    "a stream of complex numbers": (torch_stream(torch.zeros(3).cfloat()), "a type that is not read"),
     "a stream without its storages": (torch_stream({"a": torch.zeros(3)})[:-12], "too early"),
 }  # fmt: skip
 
@@ -188,6 +189,11 @@ def test_objects_of_the_old_protocols(tmp_path: Path) -> None:
     (tmp_path / "network.pkl").write_bytes(pickled(by_copy_reg))
     record = read_objects(tmp_path / "network.pkl")
     assert (record.kind, record.state) == ("dnnlib.tflib.network.Network", {"a": 1})
+    by_copy_reg = "ccopy_reg\n_reconstructor\ncdnnlib\nEasyDict\nc__builtin__\ndict\n}U\1aK\1s\x87R"
+    (tmp_path / "network.pkl").write_bytes(pickled(by_copy_reg))
+    assert read_objects(tmp_path / "network.pkl") == {"a": 1}
+    (tmp_path / "network.pkl").write_bytes(pickled(by_copy_reg.replace("cdnnlib\nEasyDict", "cbox\nBox")))
+    assert read_objects(tmp_path / "network.pkl").entries == {"a": 1}
     (tmp_path / "network.pkl").write_bytes(pickled("cdnnlib.util\nEasyDict\n)\x81U\1aK\1s"))
     assert read_objects(tmp_path / "network.pkl") == {"a": 1}
 
@@ -202,6 +208,24 @@ def test_arrays_that_python_2_wrote(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
         file.write(pickled(*whole))
     assert np.array_equal(read_boundary(path).direction, direction)
+
+
+def test_numbers_are_exact(tmp_path: Path) -> None:
+    values = {
+        "f": np.float64(0.1),
+        "i": np.int64(-3),
+        "b": np.bool_(True),
+        "t": torch.tensor(1.5, dtype=torch.bfloat16),
+    }
+    torch.save(values, tmp_path / "numbers.pt")
+    found = read_objects(tmp_path / "numbers.pt")
+    assert [found[name].number() for name in "fibt"] == [0.1, -3, True, 1.5]
+    torch.save({"a": torch.zeros(2)}, tmp_path / "numbers.pt")
+    with pytest.raises(CheckpointError, match=r"shape \[2\]; expected a single number"):
+        read_objects(tmp_path / "numbers.pt")["a"].number()
+    (tmp_path / "numbers.pt").write_bytes(pickle.dumps(np.array([{}, "x"], dtype=object)))
+    with pytest.raises(CheckpointError, match="an array of Python objects; expected one of numbers"):
+        read_objects(tmp_path / "numbers.pt").load()
 
 
 def test_what_python_refuses_is_damage(tmp_path: Path) -> None:
