@@ -123,3 +123,13 @@ def test_large_images_are_inferred() -> None:
     settings = StyleGAN2.infer_settings(shapes)
     assert (settings["resolution"], settings["start_size"], network.num_layers) == (2048, (4, 4), 20)
     assert network.image_size == (2048, 2048)
+
+
+def test_a_network_without_layers() -> None:
+    """Of PGGAN, all is done where the state begins; z stays z, whatever its scale was."""
+    network = PGGAN(16, CHANNELS, 12)
+    z = torch.from_numpy(network.sample(2, seed=0, start=0))
+    state = network.initial(z)
+    assert network.styles(z) == [] and network.noise_size(0) == (0, 0)
+    assert network.layer(0, state, z) is state and network.map(z) is z and network.broadcast(z, torch.ones(0)) is z
+    assert torch.allclose(network.normalize(5 * z), z, atol=1e-6)

@@ -104,6 +104,10 @@ def test_layers_and_gradients() -> None:
         assert not torch.equal(found, images)
         steps = list(synthesize_steps(generator, torch.stack([wp, moved], dim=1)))
         assert np.array_equal(np.stack(steps)[:, 1], found.numpy())
+    generator.noise = "random"  # there is none
+    assert torch.equal(generator.synthesize(wp), images)
+    z = generator.sample(2, seed=0)
+    assert torch.allclose(generator.normalize(5 * z, "z"), z, atol=1e-6)
     code = wp[:1].requires_grad_()
     generator.render(code).square().sum().backward()
     assert code.grad is not None and (code.grad.abs().sum(dim=(0, 2)) > 0).all()
