@@ -61,8 +61,8 @@ def select_samples(
     Parameters
     ----------
     scores
-        [N]. Scores of two values are labels: rows are drawn from each side. Those of three to ten values are labels
-        too: the highest is trained against the lowest, and a note says so.
+        [N]. Scores of two values are labels: rows are drawn from each side. Of three to ten values, a note says
+        which are trained against which.
     chosen_num_or_ratio
         Samples per side, or, up to 1, their share of all; at most half of all.
     split_ratio
@@ -95,13 +95,7 @@ def select_samples(
     random = np.random.RandomState(seed)
     classes = find_classes(values)
     notes = []
-    if len(classes) > 2:
-        between = ", ".join(f"{value:g}" for value in classes[1:-1])
-        notes.append(
-            f"the scores are labels of {len(classes)} classes: {classes[-1]:g} is trained against {classes[0]:g}, and "
-            f"{between} left out; for one class against all others give labels of 0 and 1"
-        )
-    if classes:
+    if len(classes) == 2:
         positive, negative = np.flatnonzero(values == high), np.flatnonzero(values == low)
         random.shuffle(positive)
         random.shuffle(negative)
@@ -114,6 +108,14 @@ def select_samples(
             raise HiganError(
                 f"the {chosen} highest and the {chosen} lowest scores share the value {float(shared):g}; "
                 "choose fewer samples, or leave that value out with --invalid_value"
+            )
+        if classes:
+            above, below = (
+                ", ".join(f"{value:g}" for value in np.unique(values[side])) for side in (positive, negative)
+            )
+            notes.append(
+                f"the scores are labels of {len(classes)} classes: {above} is trained against {below}; for one class "
+                "against all others give labels of 0 and 1"
             )
         random.shuffle(positive)
         random.shuffle(negative)

@@ -74,10 +74,12 @@ def test_accuracy_of_rare_labels_is_balanced() -> None:
 
 def test_labels_of_three_classes_are_said_to_be() -> None:
     labels = np.digitize(DATA[:, 0], (-0.5, 0.5)).astype(np.float32)
-    boundary = train_boundary(DATA, labels, chosen_num_or_ratio=1000)
-    assert "labels of 3 classes: 2 is trained against 0, and 1 left out" in boundary.info["notes"][0]
-    selection = select_samples(labels, 1000)
+    boundary = train_boundary(DATA, labels, chosen_num_or_ratio=400)
+    assert "labels of 3 classes: 2 is trained against 0" in boundary.info["notes"][0]
+    selection = select_samples(labels, 400)
     assert set(labels[selection.train]) == {0, 2}
+    with pytest.raises(HiganError, match="share the value 1; choose fewer samples"):
+        train_boundary(DATA, labels, chosen_num_or_ratio=1000)
     assert "notes" not in train_boundary(DATA, labels == 2).info
 
 
