@@ -302,7 +302,7 @@ def find_slopes(
 def load_source(args: argparse.Namespace) -> tuple[Model, Predictor]:
     """Return the generator and the predictor that made codes and scores, as the run beside them or options say."""
     from higan.generators import load_generator
-    from higan.predictors import load_predictor
+    from higan.predictors import load_predictor, names_code
     from higan.runs.run import read_run
 
     run = read_run(args.data_path.parent)
@@ -316,7 +316,7 @@ def load_source(args: argparse.Namespace) -> tuple[Model, Predictor]:
     drawing = ("truncation_psi", "truncation_layers", "noise", "class_idx", "translate", "rotate")
     known = {key: settings[key] for key in drawing if key in settings}
     recorded = settings.get("predictor_name")
-    if not args.predictor_name and isinstance(recorded, str) and ":" in recorded:  # a file names no code to be run
+    if not args.predictor_name and isinstance(recorded, str) and names_code(recorded):  # a file names no code to be run
         raise HiganError(f"the scores are recorded to be of {recorded}; say so by --predictor_name={recorded}")
     generator = load_generator(model, device=args.device, **known)
     name = args.predictor_name or recorded or generator.predictor or "scene"

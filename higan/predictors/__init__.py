@@ -54,7 +54,7 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
         The name is unknown, its files are missing, or the callable or what it returns is not as above.
     """
     device = choose_device(str(device))
-    kind, colon, rest = name.partition(":")
+    kind, _, rest = name.partition(":")
     kind, _, folder = kind.partition("=")
     if kind == "text":
         from higan.predictors.text import load_text
@@ -64,7 +64,7 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
         from higan.predictors.classifiers import load_classifier
 
         return load_classifier(kind, rest, device=device, name=name, **options)
-    if colon:
+    if names_code(name):
         return load_own(name, device, **options)
     if name == "rooms":
         from higan.predictors.rooms import load_rooms
@@ -79,6 +79,12 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
 
         return load_colors(device=device, **options)
     raise HiganError(f"unknown predictor {name!r}; known: {', '.join(KNOWN)}")
+
+
+def names_code(name: str) -> bool:
+    """Whether `name` is a module's callable, which `load_predictor` imports and calls."""
+    kind, colon, _ = name.partition(":")
+    return bool(colon) and kind.partition("=")[0] not in FORMS
 
 
 def available_predictors() -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from higan import available_predictors, load_predictor
 from higan.errors import CheckpointError, HiganError
+from higan.predictors import names_code
 from higan.predictors.classifiers import KEYS
 
 NETWORK = """
@@ -241,6 +242,8 @@ def test_reserved_names_win_over_modules(state: dict[str, Tensor]) -> None:
     for name in ("text:load", "timm:load"):
         with pytest.raises(HiganError, match=r"CLIP model|is not complete"):
             load_predictor(name, device="cpu")
+        assert not names_code(name)
+    assert names_code("my_module:load") and not names_code("text=folder:a bed") and not names_code("rooms")
 
 
 def test_a_package_that_is_missing_is_named(state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
