@@ -1,0 +1,67 @@
+"""The programs of the next rooms: what the renderer promises, and that a generator grows by a block."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from support.scripts import ROOT
+
+NEXT = ROOT / "models" / "stylegan2_rooms" / "next"
+GROW = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from higan.generators.layers import upsample_fir
+from higan.generators.stylegan2 import StyleGAN2
+from train_generator import load_initial
+torch.manual_seed(0)
+small, large = (StyleGAN2(side, {4: 8, 8: 8, 16: 6, 32: 4}, z_dim=8, w_dim=8, mapping_layers=2) for side in (16, 32))
+small.w_avg.normal_()
+load_initial(large, small.state_dict())
+assert torch.equal(large.w_avg, small.w_avg)
+w = small.map(torch.randn(3, 8))[:, None]
+first = large(w.expand(-1, large.num_layers, -1))
+torch.testing.assert_close(first, upsample_fir(small(w.expand(-1, small.num_layers, -1))))
+first.square().sum().backward()
+assert large.outputs[-1].weight.grad.abs().max() > 0  # from where the new block learns
+"""
+
+
+@pytest.fixture(scope="module")
+def scenes() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("next_scenes", NEXT / "scenes.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["next_scenes"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_scene_depends_on_its_number_alone(scenes: ModuleType) -> None:
+    whole, part = scenes.sample_factors(8, seed=3), scenes.sample_factors(3, seed=3, start=4)
+    assert all(torch.equal(whole[name][4:7], part[name]) for name in whole)
+    assert torch.equal(scenes.render(whole, 32)[4:7], scenes.render(part, 32))
+
+
+def test_nuisances_show_in_the_picture_and_in_no_score(scenes: ModuleType) -> None:
+    factors = {name: torch.ones(4) for name in scenes.sample_factors(1, seed=9)}
+    factors |= {factor.name: torch.linspace(-0.9, 0.9, 4) for factor in scenes.FACTORS if factor.kind == "continuous"}
+    factors["wood"] = torch.arange(4) % 2.0
+    for name in scenes.NUISANCES:
+        low, high = (factors | {name: torch.full((4,), value)} for value in (-1.0, 1.0))
+        first, second = (scenes.render(scene, 64).float() for scene in (low, high))
+        assert ((second - first).abs().amax(dim=(1, 2, 3)) > 8).sum() >= 2, name
+        before, after = scenes.labels(low), scenes.labels(high)
+        # what hides half a thing may be larger, but no other label changes
+        assert all(torch.equal(before[key], after[key]) for key in before if scenes.LEVELS[key] != "object"), name
+
+
+def test_a_smaller_generator_grows_by_a_block() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROW, str(NEXT)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
