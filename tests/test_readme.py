@@ -113,5 +113,5 @@ def test_every_package_is_installed() -> None:
     folders = [path.parent.relative_to(ROOT) for path in sorted((ROOT / "higan").rglob("__init__.py"))]
     assert listed is not None
     assert sorted(re.findall(r'"([\w.]+)"', listed[1])) == sorted(
-        [".".join(folder.parts) for folder in folders] + ["higan.models"]
+        [".".join(folder.parts) for folder in folders] + ["higan.boundaries", "higan.models"]
     )
