@@ -342,7 +342,7 @@ def test_a_phone_needs_no_sideways_scrolling(visit: Callable[..., Any], address:
     page = loaded(visit(address, width=390, height=844, color_scheme=scheme))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator('.direction[data-name="view"]').scroll_into_view_if_needed()
-    box = page.locator(".frame").bounding_box()
+    box = page.locator(".screen").bounding_box()
     assert box["y"] >= 0 and box["y"] + box["height"] <= 844  # the picture stays in sight
 
 
