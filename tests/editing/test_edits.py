@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from higan.directions.boundaries import Boundary
 from higan.directions.lists import BoundaryEntry
 from higan.editing import edits as editing
 from higan.editing import manipulation
+from higan.editing.manipulation import between_samples
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.codes import Codes
@@ -342,3 +344,12 @@ def test_a_picture_that_is_not_finite_is_named(generator: Generator, monkeypatch
     assert [next(pictures).shape for _ in range(2)] == [(2, 16, 16, 3)] * 2
     with pytest.raises(HiganError, match="NaN or infinity for sample 3"):
         next(pictures)
+
+
+def test_samples_of_one_class_keep_it_between_them() -> None:
+    codes = {"z": torch.randn(3, 4), "labels": torch.ones(3, dtype=torch.long)}
+    edited = between_samples(SimpleNamespace(name="conditional"), codes, "z", 3)  # type: ignore[arg-type]
+    assert edited.codes.shape == (2, 3, 4)
+    codes["labels"][1] = 0
+    with pytest.raises(HiganError, match="several classes are interpolated in w"):
+        between_samples(SimpleNamespace(name="conditional"), codes, "z", 3)  # type: ignore[arg-type]

@@ -18,11 +18,13 @@ import higan
 from higan import inversion as program
 from higan.commands.scripts import run_script
 from higan.editing import inversion_files
-from higan.editing.inversion import STATISTICS, first_codes, percentile, pixel_loss, ramp, sample_statistics
+from higan.editing import pictures as pictures_module
+from higan.editing.inversion import STATISTICS, first_codes, percentile, pixel_loss, ramp, remark, sample_statistics
 from higan.editing.pictures import blend, find_pictures, read_picture
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.pggan import PGGAN
+from higan.predictors import features as features_module
 from higan.predictors.features import load_features
 
 SIZE = (16, 16)
@@ -296,3 +298,27 @@ def test_one_picture_in_one_go(
     said = capsys.readouterr().err
     assert "give --picture" in said and "leave one out" in said and "none.png" in said
     assert not Path("bad").exists()
+
+
+def test_what_is_said_of_a_code_far_out() -> None:
+    assert remark(31.26, 50, 50) == "31.3 dB"
+    text = remark(20, 99.9, 100)
+    assert "outside of what the model draws: 100.0 %" in text and "the code lies farther out than 99.9 %" in text
+
+
+def test_features_whose_files_are_missing_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(device: torch.device) -> None:
+        raise HiganError("no weights")
+
+    monkeypatch.setitem(features_module.KNOWN, "rooms", missing)
+    assert load_features(None, "rooms", torch.device("cpu")) == ("none", None)
+    with pytest.raises(HiganError, match="no weights"):
+        load_features("rooms", "", torch.device("cpu"))
+
+
+def test_large_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp_picture(64, 64).save(tmp_path / "large.png")
+    assert read_picture(tmp_path / "large.png", SIZE, photo_side=20).photo.shape == (20, 20, 3)
+    monkeypatch.setattr(pictures_module, "MOST_PIXELS", 1000)
+    with pytest.raises(HiganError, match="64 x 64 pixels; expected 1000 in all at most"):
+        read_picture(tmp_path / "large.png", SIZE)

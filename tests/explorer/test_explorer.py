@@ -352,3 +352,9 @@ def test_a_closed_server_is_said_to_be_closed(visit: Callable[..., Any], address
     page.locator("#next").click()
     page.locator("#say[data-wrong]").wait_for()
     assert "closed" in page.locator("#say").text_content()
+
+
+def test_few_states_are_kept(session: Session) -> None:
+    for number in range(sessions.KEPT + 2):
+        session.picture(View(number=number, shifts={"lights": Shift(1.0)}, active="lights"))
+    assert len(session.states) == sessions.KEPT

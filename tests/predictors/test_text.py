@@ -285,3 +285,14 @@ def test_a_package_that_is_missing_is_named(clip: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(HiganError, match=r"pip install 'higan\[text\]'"):
         load_text("a bed", clip)
+
+
+def test_a_tokenizer_of_another_model_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    from higan.predictors.text import embed_phrases
+
+    model = transformers.CLIPModel(transformers.CLIPConfig.from_pretrained(copy))
+    model.config.text_config.vocab_size = 1
+    with pytest.raises(CheckpointError, match="its tokenizer knows more tokens than the model"):
+        embed_phrases(model, copy, ["a room"])

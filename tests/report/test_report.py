@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -312,3 +313,12 @@ def test_a_grid_takes_what_it_is_not_told_from_the_number_of_pictures() -> None:
     assert report.grid_size(10, rows=3) == (10, 4)
     assert report.grid_size(10, rows=2, columns=3) == (6, 3)
     assert report.grid_size(10, columns=3) == (10, 3)
+
+
+def test_a_page_of_directions_without_scores_and_pictures(tmp_path: Path) -> None:
+    rescoring = make_rescoring()
+    rescoring.strips = rescoring.strips[:0]
+    rescoring.directions = tuple(replace(direction, named=False) for direction in rescoring.directions)
+    write_rescoring_page(tmp_path / "page.html", rescoring)
+    text = (tmp_path / "page.html").read_text()
+    assert "4 directions without a score." in text and 'id="pictures"' not in text
