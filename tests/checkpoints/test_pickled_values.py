@@ -10,7 +10,7 @@ import pytest
 
 from higan.checkpoints import Checkpoint
 from higan.checkpoints.networks import load
-from higan.checkpoints.pickles.stored import Damaged, array
+from higan.checkpoints.pickles.stored import Damaged, Dtype, array
 from higan.checkpoints.pickles.unpickling import read_numpy_object
 from higan.errors import CheckpointError, HiganError
 from higan.generators import build_network
@@ -24,8 +24,9 @@ def test_an_entry_that_is_no_tensor_is_named() -> None:
 
 
 def test_an_array_of_no_type_is_damaged() -> None:
-    with pytest.raises(Damaged, match="not made of a type and bytes"):
-        array((1,), "f4", b"1234", False)
+    for dtype, data in (("f4", memoryview(b"1234")), (Dtype("f4"), [1.0])):
+        with pytest.raises(Damaged, match="not made of a type and bytes"):
+            array((1,), dtype, data, False)
 
 
 def test_a_bare_object_is_read_as_it_stands(tmp_path: Path) -> None:
