@@ -35,3 +35,15 @@ def architecture(state_dict: Tensors) -> str:
 def whole(number: float) -> float:
     """Return a whole number as an int, any other as it is."""
     return int(number) if float(number).is_integer() else number
+
+
+def layer_clamp(network: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"conv_clamp": the one value that all layers of a `network` have}, {} where they have none.
+
+    A default of the constructor (256 in the stylegan3 program) is not among a file's arguments; each layer keeps it.
+    Raises CheckpointError where layers differ.
+    """
+    clamps = {value for name, value in attributes.items() if name.endswith(".conv_clamp")}
+    if len(clamps) > 1:
+        raise CheckpointError(f"a {network} whose layers have several values of conv_clamp: {sorted(map(str, clamps))}")
+    return {"conv_clamp": clamps.pop()} if clamps else {}

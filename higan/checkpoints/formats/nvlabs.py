@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Converted, Tensors, architecture, require_arguments
+from higan.checkpoints.formats.layout import Converted, Tensors, architecture, layer_clamp, require_arguments
 from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
@@ -49,11 +49,7 @@ def convert(network: StoredNetwork) -> Converted:
     arguments = dict(network.arguments)
     for part in ("mapping_kwargs", "synthesis_kwargs"):
         arguments |= arguments.get(part, {})
-    clamps = {value for name, value in network.attributes.items() if name.endswith(".conv_clamp")}
-    if len(clamps) > 1:
-        raise CheckpointError(f"a StyleGAN2 whose layers have several values of conv_clamp: {sorted(map(str, clamps))}")
-    if clamps:  # a default of the constructor is not among the arguments (stylegan3: 256), but each layer has it
-        arguments["conv_clamp"] = clamps.pop()
+    arguments |= layer_clamp("StyleGAN2", network.attributes)
     return "stylegan2", *convert_tensors(network.load(), arguments)
 
 

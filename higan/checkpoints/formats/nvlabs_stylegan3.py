@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from higan.checkpoints.formats.layout import Converted, Tensors, require_arguments
+from higan.checkpoints.formats.layout import Converted, Tensors, layer_clamp, require_arguments
 from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
@@ -51,11 +51,7 @@ def convert(network: StoredNetwork) -> Converted:
     for name in ATTRIBUTES:
         if (value := network.attributes.get(f"synthesis.{name}")) is not None:
             arguments[name] = value
-    clamps = {value for name, value in network.attributes.items() if name.endswith(".conv_clamp")}
-    if len(clamps) > 1:
-        raise CheckpointError(f"a StyleGAN3 whose layers have several values of conv_clamp: {sorted(map(str, clamps))}")
-    if clamps:
-        arguments["conv_clamp"] = clamps.pop()
+    arguments |= layer_clamp("StyleGAN3", network.attributes)
     return "stylegan3", *convert_tensors(network.load(), arguments)
 
 
