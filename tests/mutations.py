@@ -218,9 +218,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the clamp that only the layers tell is not read",
-        "nvlabs.convert",
-        'arguments["conv_clamp"] = clamps.pop()',
-        "clamps.pop()",
+        "layout.layer_clamp",
+        'return {"conv_clamp": clamps.pop()} if clamps else {}',
+        "return {}",
         "test_wrappings.py::test_the_stylegan2_of_the_stylegan3_program",
     ),
     Mutation(

@@ -922,7 +922,7 @@ NAMED: dict[str, Command] = {
 FOLDERS = ("folder above", "absolute", "ten thousand letters")
 LOGS = (*FOLDERS, "above", "nothing")
 PAGES = (*FOLDERS, "two hundred and fifty letters", "nothing")
-SAVED = (*FOLDERS, "double quote", "tag", "line break", "escape", "two hundred and fifty letters", "formats", "command")
+SAVED = (*PAGES, "double quote", "tag", "line break", "escape", "above", "formats", "command")
 TRAINED = ("w.npy", "attribute.npy", "--score_name=warmth")
 WRITTEN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "synthesize --html_name": ("synthesize", ("tiny.pth", "--generate_html", "--html_name=NAME.html", *OUT), PAGES),

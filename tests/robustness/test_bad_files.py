@@ -36,7 +36,7 @@ REAL = [
     "safetensors",
 ]
 STATE = torch.load(GOLDEN / "stylegan2_tiny16.pth", weights_only=True)
-SECONDS = 5
+SECONDS = 5 if sys.gettrace() is None else 15  # counting the lines that run takes a multiple of the time
 MEMORY = 2**30
 
 
