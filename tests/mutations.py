@@ -410,7 +410,8 @@ def run_tests(tests: list[str], folder: Path, mutation: Mutation | None = None) 
         (path,) = (path for path in (folder / "higan").rglob("*.py") if occurrences(mutation, path))
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--tb=short", *map(test_path, tests)]
+    options = ["-n0", "-x", "-p", "no:cacheprovider", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", *options, *map(test_path, tests)]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
