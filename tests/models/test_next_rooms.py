@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 from support.scripts import ROOT
 
 NEXT = ROOT / "models" / "stylegan2_rooms" / "next"
@@ -17,7 +19,7 @@ import sys, torch
 sys.path.insert(0, sys.argv[1])
 from higan.generators.layers import upsample_fir
 from higan.generators.stylegan2 import StyleGAN2
-from train_generator import load_initial
+from train_generator import load_initial, save_sheet
 torch.manual_seed(0)
 small, large = (StyleGAN2(side, {4: 8, 8: 8, 16: 6, 32: 4}, z_dim=8, w_dim=8, mapping_layers=2) for side in (16, 32))
 small.w_avg.normal_()
@@ -28,6 +30,7 @@ first = large(w.expand(-1, large.num_layers, -1))
 torch.testing.assert_close(first, upsample_fir(small(w.expand(-1, small.num_layers, -1))))
 first.square().sum().backward()
 assert large.outputs[-1].weight.grad.abs().max() > 0  # from where the new block learns
+save_sheet(large, sys.argv[2], rows=1, columns=2)
 """
 
 
@@ -60,8 +63,10 @@ def test_nuisances_show_in_the_picture_and_in_no_score(scenes: ModuleType) -> No
         assert all(torch.equal(before[key], after[key]) for key in before if scenes.LEVELS[key] != "object"), name
 
 
-def test_a_smaller_generator_grows_by_a_block() -> None:
+def test_a_smaller_generator_grows_by_a_block(tmp_path: Path) -> None:
+    sheet = tmp_path / "samples.png"
     done = subprocess.run(
-        [sys.executable, "-c", GROW, str(NEXT)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", GROW, str(NEXT), str(sheet)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert Image.open(sheet).size == (64, 32)

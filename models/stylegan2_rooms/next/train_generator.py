@@ -280,7 +280,7 @@ def save_sheet(generator: StyleGAN2, path: Path, rows: int = 6, columns: int = 1
         w = generator.map(z.to(generator.w_avg.device))
         images = generator(w[:, None].expand(-1, generator.num_layers, -1))
     images = ((images + 1) * 127.5 + 0.5).clamp(0, 255).byte().cpu()
-    size = generator.resolution
+    size = generator.image_size[0]
     sheet = images.reshape(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3)
     Image.fromarray(sheet.numpy()).save(path)
 
