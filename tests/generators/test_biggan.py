@@ -13,6 +13,7 @@ from torch import Tensor
 
 from higan.checkpoints import Checkpoint
 from higan.checkpoints.formats.biggan import from_ajbrock, from_huggingface
+from higan.editing.inversion import invert
 from higan.errors import CheckpointError, HiganError
 from higan.generators import build_network
 from higan.generators.biggan import BigGAN, interpolation, sample_truncated
@@ -252,6 +253,15 @@ def test_render_has_gradients() -> None:
     wp = generator.to_wp(generator.sample(1, seed=0), "z", 2).requires_grad_()
     generator.render(wp).square().sum().backward()
     assert wp.grad is not None and (wp.grad.abs().sum(dim=(0, 2)) > 0).all()
+
+
+def test_own_samples_are_found_again() -> None:
+    generator = make("biggan_aj_tiny32", class_idx=3)
+    pictures = generator.synthesize(generator.sample(2, seed=0), "z").numpy()
+    found = invert(generator, pictures, steps=60)
+    assert found.codes.shape == (2, generator.num_layers, generator.w_dim) and found.space == "wp"
+    others = (pictures[::-1].astype(float) - pictures) / 255
+    assert (found.psnr > 10 - 10 * np.log10(np.square(others).mean(axis=(1, 2, 3)))).all()  # 10 dB nearer than those
 
 
 def test_contradictions_are_refused() -> None:
