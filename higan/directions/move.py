@@ -23,8 +23,8 @@ MOST_STEPS = 10_001
 MOST_DISTANCE = 1e6  # a code's norm is some tens; far beyond, activations overflow
 
 DISTANCE = 3.0  # of the last step, where nothing is known of a boundary
-CLEAR = 3.0  # standard deviations of a score, from one end of its samples to the middle
-SPAN = 6.0  # standard deviations of the codes along a direction, from one end of the samples to the other
+CLEAR = 3.0  # standard deviations of a score, from the middle of its samples to the end
+SPAN = 3.0  # standard deviations of the codes along a direction, likewise
 REACH_DISTANCE = 2.0  # the distance that a stored reach is of
 MOST_CLEAR = 10.0  # a direction that hardly moves its score is not followed further
 
@@ -132,9 +132,9 @@ def choose_layers(
 def telling_distance(boundary: Boundary) -> tuple[float, str]:
     """Return the distance at which an edit is clear and still a picture, and in words why it is that one.
 
-    It is where re-scoring expects the score to have changed by `CLEAR` standard deviations, or where the step spans
-    the codes from end to end (`SPAN` standard deviations along it; see `train_boundary.py`), whichever comes first;
-    `DISTANCE` where neither is known.
+    It is where re-scoring expects the score to have changed by `CLEAR` standard deviations, or where the step takes an
+    average code to the end of the samples (`SPAN` standard deviations along it; see `train_boundary.py`), whichever
+    comes first; `DISTANCE` where neither is known.
 
     >>> telling_distance(Boundary("wood", np.eye(1, 8, dtype=np.float32)))
     (3.0, '')
@@ -148,7 +148,7 @@ def telling_distance(boundary: Boundary) -> tuple[float, str]:
     if risen and distance:
         reasons.append((CLEAR * distance / risen, f"the score changes by about {CLEAR:g} standard deviations"))
     if widest:
-        why = "the step is as long as the codes are spread along it; further on pictures leave the data"
+        why = "an average code reaches the end of the samples; further on pictures leave the data"
         reasons.append((SPAN * REACH_DISTANCE / widest, why))
     if not reasons:
         return DISTANCE, ""

@@ -292,11 +292,11 @@ def test_the_distance_at_which_an_edit_is_clear() -> None:
     assert move.telling_distance(boundary) == (3.0, "")
     boundary.info = {"rescoring": {"verdict": "verified", "effect": [1.22, 1.1, 1.3], "distance": 2.0}}
     assert move.telling_distance(boundary) == (5.0, "the score changes by about 3 standard deviations")
-    boundary.info["reach"] = 6.1
+    boundary.info["reach"] = 3.1
     assert move.telling_distance(boundary)[0] == 2.0
     assert "pictures leave the data" in move.telling_distance(boundary)[1]
     boundary.info = {"rescoring": {"verdict": "none", "effect": [0.01], "distance": 2.0}, "reach": [1.0, 2.0]}
-    assert move.telling_distance(boundary)[0] == 6.0
+    assert move.telling_distance(boundary)[0] == 3.0
     boundary.info = {"rescoring": {"verdict": "verified", "effect": ["a"], "distance": None}, "reach": "far"}
     assert move.telling_distance(boundary) == (3.0, "")
 
