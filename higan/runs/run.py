@@ -100,7 +100,7 @@ class Run:
             "settings": json.loads(json.dumps(dict(settings))),
             "num": num,
             "block_size": block_size,
-            "arrays": {name: array.describe(num) for name, array in self.arrays.items()},
+            "arrays": self._describe(num),
             "versions": versions(),
             "image_folder": "",
         }
@@ -114,6 +114,9 @@ class Run:
 
     def begin(self, overwrite: bool = False) -> list[int]:
         """Lock the folder, make the files or find those of the same run, and return the blocks that are not done.
+
+        A run of the same settings and fewer rows goes on to this many. Its last block is done again if it was smaller
+        than a block, so that the bytes are those of a run of this many rows.
 
         Raises
         ------
@@ -134,6 +137,8 @@ class Run:
                 write_atomic(self.folder / RUN_FILE, self._dump())
             else:
                 self._require_same(found)
+                if found["num"] < self.num:
+                    self._extend(found)
             pending = [] if self.record["complete"] else self._pending()
             self._require_space(pending)
             for name, array in self.arrays.items():
@@ -274,13 +279,45 @@ class Run:
             return
         if not may_create:
             raise HiganError(f"{path} is gone, though parts of it were done; --overwrite starts anew")
-        temporary = path.with_name(f".{name}{TEMPORARY}")
+        self._allocate(path, array).replace(path)
+
+    def _allocate(self, path: Path, array: Array, earlier: Path | None = None) -> Path:
+        """Return a temporary file for `path`, an array of its full size that begins with the rows of an `earlier` one."""
+        temporary = path.with_name(f".{path.name}{TEMPORARY}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that names in other than Latin letters need a recent numpy
-            np.lib.format.open_memmap(temporary, "w+", array.dtype, shape)
+            first = np.lib.format.open_memmap(temporary, "w+", array.dtype, (self.num, *array.row)).offset
         with temporary.open("rb+") as file:
+            if earlier is not None:
+                file.seek(first)
+                with earlier.open("rb") as rows:
+                    rows.seek(map_array(earlier).offset)
+                    shutil.copyfileobj(rows, file, 2**24)
+                file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        return temporary
+
+    def _extend(self, found: dict[str, Any]) -> None:
+        """Make a run of `found["num"]` rows one of `self.num`: what is done of it stays, whenever this is killed."""
+        logging.getLogger("higan").info("the run of %d samples in %s goes on", found["num"], self.folder)
+        whole = found["num"] // self.block_size
+        self._require_space(range(whole, self.num_blocks))
+        (self.folder / BLOCK_FOLDER).mkdir(exist_ok=True)
+        if found["complete"]:
+            for block in range(whole):
+                self._mark(block).touch()
+        self._mark(whole).unlink(missing_ok=True)  # a smaller block, if there was one
+        self.record = found | {"complete": False}
+        write_atomic(self.folder / RUN_FILE, self._dump())  # nobody is to read what is about to grow
+        for name, array in self.arrays.items():
+            path = self.folder / name
+            if path.exists() and map_array(path).shape == (found["num"], *array.row):
+                self._allocate(path, array, path).replace(path)
+        self.record |= {"num": self.num, "arrays": self._describe(self.num)}
+        write_atomic(self.folder / RUN_FILE, self._dump())
+
+    def _describe(self, num: int) -> dict[str, str]:
+        return {name: array.describe(num) for name, array in self.arrays.items()}
 
     def _remove(self) -> None:
         """Remove what this run would write and what the record of an earlier run names; nothing else."""
@@ -309,9 +346,10 @@ class Run:
 
     def _require_same(self, found: dict[str, Any]) -> None:
         differences = _differences(found.get("settings"), self.record["settings"], "")
-        differences += _differences(found.get("num"), self.num, "num")
-        for key in ("block_size", "arrays"):
-            differences = differences or _differences(found.get(key), self.record[key], key)
+        if differences or found["num"] > self.num:
+            differences += _differences(found["num"], self.num, "num")
+        for key, own in (("block_size", self.block_size), ("arrays", self._describe(found["num"]))):
+            differences = differences or _differences(found[key], own, key)
         if differences:
             shown = "; ".join(differences[:8]) + ("; ..." if len(differences) > 8 else "")
             raise HiganError(

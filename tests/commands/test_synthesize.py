@@ -173,6 +173,16 @@ def test_changed_arguments_are_refused(model: Path, tmp_path: Path, capsys: pyte
     assert synthesize(model, "-N", 9, "-o", folder, "--skip_image", "--seed=5") == 0
 
 
+def test_more_samples_of_a_run(model: Path, tmp_path: Path) -> None:
+    """A finished run goes on to a larger --num, and leaves the bytes that a run of this --num leaves."""
+    options = ("--batch_size=8", *EVERYTHING)
+    for num, folder in ((140, "extended"), (300, "extended"), (300, "whole")):
+        assert synthesize(model, "-N", num, "-o", tmp_path / folder, *options) == 0
+    assert digests(tmp_path / "extended") == digests(tmp_path / "whole")
+    assert len(np.load(tmp_path / "extended" / "z.npy")) == 300
+    assert synthesize(model, "-N", 140, "-o", tmp_path / "extended", *options) == 2
+
+
 def test_options_that_change_no_byte_can_change(model: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert synthesize(model, "-N", 8, "-o", first, "--skip_image", "--save_wp") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import json
@@ -75,6 +76,56 @@ def test_unfinished_blocks_come_back(tmp_path: Path) -> None:
         run.complete()
     with make_run(tmp_path) as run:
         assert run.begin() == [] and run.num_done() == 10
+
+
+class Killed(Exception):
+    """What stands for the end of a process."""
+
+
+@pytest.mark.parametrize("kill", range(6))
+@pytest.mark.parametrize(("first", "finished"), [(6, True), (8, True), (6, False)])
+def test_a_run_is_extended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, finished: bool, kill: int
+) -> None:
+    """What it becomes are the bytes of a run of that many rows, also where extending it was killed on the way."""
+    for folder, num in (("extended", first), ("whole", 10)):
+        with make_run(tmp_path / folder, num) as run:
+            blocks = run.begin()
+            fill(run, blocks if finished else [1])
+            if finished:
+                run.complete()
+    left = [kill]
+
+    def counted(work: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return work(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patches:
+        for name in ("touch", "unlink", "replace"):
+            patches.setattr(Path, name, counted(getattr(Path, name)))
+        run = make_run(tmp_path / "extended", 10)
+        with contextlib.suppress(Killed):
+            run.begin()
+    run.close()
+    with make_run(tmp_path / "extended", 10) as run:
+        pending = run.begin()
+        assert 1 not in pending or first == 6, "whole blocks stay"
+        assert read_run(tmp_path / "extended")["num"] == 10
+        with pytest.raises(HiganError, match="not finished"):
+            read_array(tmp_path / "extended" / "z.npy")
+        fill(run, pending)
+        run.complete()
+    if not finished:
+        with make_run(tmp_path / "whole", 10) as run:
+            fill(run, run.begin())
+            run.complete()
+    for name in ("z.npy", "score.npy", RUN_FILE):
+        assert (tmp_path / "extended" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_kill_before_the_arrays_were_made(tmp_path: Path) -> None:
