@@ -22,9 +22,9 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(__doc__, "python -m higan.explorer")
     parser.add_model()
     words = "a list of boundaries, a folder of them, or one (default: those that come with the model)"
-    parser.add_argument("--boundaries", type=Path, metavar="LIST", help=words)
+    parser.under("explorer")("--boundaries", type=Path, metavar="LIST", help=words)
     parser.add_predictor()
-    parser.add_argument("--port", type=int, default=0, help="port of this machine (default 0: any that is free)")
+    parser.under("explorer")("--port", type=int, default=0, help="port of this machine (default 0: any that is free)")
     return parser.parse_args()
 
 

@@ -21,10 +21,10 @@ from higan.commands.options import ArgumentParser, require_file_names, require_r
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__, "python -m higan.inversion")
-    add = parser.add_argument
     parser.add_model()
-    add("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
-    parser.add_output("MODEL_inversion")
+    words = "picture files, or folders of them"
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help=words)
+    add = parser.under("inversion")
     add("--steps", type=int, default=500, help="steps of the optimisation (default: 500)")
     add("--starts", type=int, default=3, help="codes to begin with, of which the best is kept (default: 3)")
     add("--crop", default="center", help="center, stretch, or X,Y,W,H in pixels (default: center)")
@@ -32,6 +32,8 @@ def parse_args() -> argparse.Namespace:
     add("--features", metavar="NAME", help=f"network whose features are compared as well: {words}")
     add("--seed", type=int, default=0, help="seed of the samples that pictures are compared with (default: 0)")
     add("--batch_size", type=int, default=0, help="pictures at a time (default 0: as memory allows)")
+    parser.add_output("MODEL_inversion")
+    add = parser.under("output")
     add("--overwrite", action="store_true", help="remove the run that is in the output folder first")
     add("--html_name", default="inversion.html", help="the page's file name (default: %(default)s)")
     return parser.parse_args()

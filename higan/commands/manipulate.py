@@ -36,9 +36,8 @@ MARGINS = ("row_spacing", "col_spacing", "border_left", "border_right", "border_
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
-    add = parser.add_argument
     parser.add_model()
-    add(
+    parser.add_argument(
         "boundary_list_path",
         nargs="?",
         help="list of boundaries (see above), a folder of them, or one; none with --interpolate, --mix_style",
@@ -48,6 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_space("; also that of --interpolate, which is z for codes that are drawn")
     parser.add_drawing()
     parser.add_steps(7)
+    add = parser.under("edit")
     add("--layerwise_manipulation", action="store_true", help="move layers of w+; --manipulate_layers implies it")
     add(
         "--disable_manipulation_truncation",
@@ -67,10 +67,13 @@ def parse_args() -> argparse.Namespace:
     add("--mix_style", action="store_true", help="mix the samples' layers (default: upper), in place of boundaries")
     parser.add_cost()
     parser.add_output("MODEL_manipulation")
-    add("--save_raw_synthesis", action="store_true", help="write every picture, {name}_{space}_{sample}_{step}.jpg")
-    add("--viz_size", type=int, default=0, help="height of pictures on page and video (default 0: their own)")
+    words = "write every picture, {name}_{space}_{sample}_{step}.jpg"
+    parser.under("output")("--save_raw_synthesis", action="store_true", help=words)
+    add = parser.under("page")
     add("--generate_html", action="store_true", help="write a page, {name}_{space}_{html_name}")
     add("--html_name", default="viz.html", help="(default: %(default)s)")
+    add("--viz_size", type=int, default=0, help="height of pictures on page and video (default 0: their own)")
+    add = parser.under("video")
     add("--generate_video", action="store_true", help="write a video, {name}_{space}_{video_name}, a frame per step")
     add("--video_name", default="viz.mp4", help=".mp4, .avi, .mkv, .mov (H.264), .webp or .gif (default: %(default)s)")
     add("--fps", type=int, default=24, help="frames per second of the video (default: 24)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,77 +79,82 @@ class ArgumentParser(argparse.ArgumentParser):
             return "nothing"
         return "several" if action.nargs == "+" else "one"
 
+    def under(self, heading: str) -> Callable[..., argparse.Action]:
+        """Return what adds the options that --help shows under a heading, as `add_argument` does."""
+        groups = {group.title: group for group in self._action_groups}
+        return (groups.get(heading) or self.add_argument_group(heading)).add_argument
+
     def add_model(self) -> None:
         """Add model_name, --class_idx, --translate, --rotate and --device."""
         self.add_argument("model_name", help="a model of models/zoo.toml, or the path of a weight file")
         words = "of a conditional model: classes that the samples take in turn (numbers, 3-7, names or all), or a file "
         words += "of one per sample (.npy, .txt)"
-        self.add_argument("--class_idx", nargs="+", metavar="CLASS", help=words)
+        self.under("model")("--class_idx", nargs="+", metavar="CLASS", help=words)
         words = "move all images right and down, in image widths, such as 0.1,0 (StyleGAN3 only)"
-        self.add_argument("--translate", type=pair, metavar="X,Y", help=words)
+        self.under("model")("--translate", type=pair, metavar="X,Y", help=words)
         words = "turn all images counter-clockwise, in degrees (StyleGAN3 only)"
-        self.add_argument("--rotate", type=float, metavar="DEGREES", help=words)
+        self.under("model")("--rotate", type=float, metavar="DEGREES", help=words)
         words = "auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)"
-        self.add_argument("--device", default="auto", help=words)
+        self.under("model")("--device", default="auto", help=words)
 
     def add_drawing(self) -> None:
         """Add --truncation_psi, --truncation_layers and --noise, all None unless given, and --force."""
         words = "(default: as the codes, else the boundaries, were made, else the model's)"
-        self.add_argument("--truncation_psi", type=float, help=f"1 is no truncation {words}")
-        self.add_argument("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (likewise)")
+        self.under("model")("--truncation_psi", type=float, help=f"1 is no truncation {words}")
+        self.under("model")("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (likewise)")
         words = "noise of the layers (likewise; const where nothing says)"
-        self.add_argument("--noise", choices=("const", "none", "random"), help=words)
+        self.under("model")("--noise", choices=("const", "none", "random"), help=words)
         self.add_force()
 
     def add_cost(self, more: str = "") -> None:
         """Add --batch_size, whose help holds the words `more`, and --precision."""
         words = f"images at a time{more} (default 0: as memory allows)"
-        self.add_argument("--batch_size", type=int, default=0, help=words)
+        self.under("model")("--batch_size", type=int, default=0, help=words)
         choices = ("fp32", "bf16", "fp16")
-        self.add_argument("--precision", default="fp32", choices=choices, help="the generator's (default: fp32)")
+        self.under("model")("--precision", default="fp32", choices=choices, help="the generator's (default: fp32)")
 
     def add_samples(self, num: int, flag: str, codes: str = "to use (default: draw them from --seed)") -> None:
         """Add -N (default `num`, 0: none), --seed and --latent_codes_path (short `flag`), whose help says `codes`."""
         words = f" (default: {num}); not used with {flag}" if num else f"; needed without {flag}"
-        self.add_argument("-N", "--num", type=int, default=num, help=f"samples to draw{words}")
-        self.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
-        self.add_argument(flag, "--latent_codes_path", type=Path, help=f".npy, .npz or .pt of codes {codes}")
+        self.under("samples")("-N", "--num", type=int, default=num, help=f"samples to draw{words}")
+        self.under("samples")("--seed", type=int, default=0, help="seed of the samples (default: 0)")
+        self.under("samples")(flag, "--latent_codes_path", type=Path, help=f".npy, .npz or .pt of codes {codes}")
 
     def add_numbers(self) -> None:
         """Add --samples, the numbers of the samples to take."""
         words = "take these samples alone, as in 3,7,12: the page tells the numbers of those that are starred"
-        self.add_argument("--samples", type=sample_numbers, metavar="NUMBERS", help=words)
+        self.under("samples")("--samples", type=sample_numbers, metavar="NUMBERS", help=words)
 
     def add_space(self, more: str = "", *flags: str) -> None:
         """Add --latent_space_type, also under `flags`; the words `more` end its help."""
         words = f"space of the codes given (default: as recorded, else by the file's name, else by their shape){more}"
-        self.add_argument(*flags, "--latent_space_type", choices=("z", "w", "wp"), help=words)
+        self.under("samples")(*flags, "--latent_space_type", choices=("z", "w", "wp"), help=words)
 
     def add_predictor(self) -> None:
         """Add --predictor_name."""
         words = "rooms, scene, colors, text:PHRASES, torchvision:ARCH=FILE, timm:ARCH=FILE or package.module:callable"
         words += " (default: the model's own, else scene)"
-        self.add_argument("--predictor_name", help=words)
+        self.under("scores")("--predictor_name", help=words)
 
     def add_force(self) -> None:
         """Add --force."""
         words = "go on where the record of a file says that it does not belong to the others"
-        self.add_argument("--force", action="store_true", help=words)
+        self.under("output")("--force", action="store_true", help=words)
 
     def add_steps(self, steps: int, clear: bool = False) -> None:
         """Add -S (default `steps`), --start_distance and --end_distance; `clear` leaves these None unless given."""
         words = f"steps of each sample, made odd (default: {steps})"
-        self.add_argument("-S", "--step", type=int, default=steps, help=words)
+        self.under("edit")("-S", "--step", type=int, default=steps, help=words)
         for name, step, distance in (("--start_distance", "first", -3.0), ("--end_distance", "last", 3.0)):
             default = "where the change is clear, else " if clear else ""
             words = f"distance of the {step} step (default: {default}{distance:g})"
-            self.add_argument(name, type=float, default=None if clear else distance, help=words)
+            self.under("edit")(name, type=float, default=None if clear else distance, help=words)
 
     def add_output(self, default: str) -> None:
         """Add --output_dir, None unless given (its help says `default`), and --logfile_name."""
         words = f"folder for everything written (default: {default})"
-        self.add_argument("-o", "--output_dir", type=Path, help=words)
-        self.add_argument("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
+        self.under("output")("-o", "--output_dir", type=Path, help=words)
+        self.under("output")("--logfile_name", default="log.txt", help="the log's file name (default: %(default)s)")
 
 
 def sample_numbers(text: str) -> list[int]:

@@ -29,14 +29,14 @@ CONTROLS = 20  # random directions that --write_layers compares with, if not tol
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
-    add = parser.add_argument
     parser.add_model()
     words = "list of boundaries (see above), a folder of them, or one; several are put side by side"
-    add("boundary_list_path", type=Path, nargs="+", help=words)
+    parser.add_argument("boundary_list_path", type=Path, nargs="+", help=words)
     parser.add_predictor()
     parser.add_drawing()
     parser.add_samples(2000, "-i", "to use")
     parser.add_space()
+    add = parser.under("rescoring")
     add("--distance", type=float, default=2.0, help="how far codes move (default: 2)")
     add("--layerwise_rescoring", action="store_true", help="move each layer alone as well")
     add(
@@ -56,7 +56,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_cost()
     parser.add_output("MODEL_rescore")
-    add("--overwrite", action="store_true", help="begin anew where another re-scoring was stopped in the output folder")
+    words = "begin anew where another re-scoring was stopped in the output folder"
+    parser.under("output")("--overwrite", action="store_true", help=words)
     return parser.parse_args()
 
 

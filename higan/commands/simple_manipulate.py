@@ -35,26 +35,26 @@ LARGEST_PHOTO = 512  # longest side of the pictures on the page of --blend
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
-    add = parser.add_argument
     parser.add_model()
-    add("boundary_name", help="the attribute to change, one of boundaries/MODEL/")
-    folder = Path("manipulation_results")
-    add("-o", "--output_dir", type=Path, default=folder, help="folder for everything written (default: %(default)s)")
+    parser.add_argument("boundary_name", help="the attribute to change, one of boundaries/MODEL/")
     parser.add_samples(10, "-c")
     parser.add_numbers()
     parser.add_space()
+    add = parser.under("picture")
     add("--picture", type=Path, metavar="FILE", help="edit this picture of yours, whose code is found first")
     add("--crop", default="center", help="of --picture: center, stretch, or X,Y,W,H in pixels (default: center)")
     add("--invert_steps", type=int, default=300, help="steps in which the code of --picture is found (default: 300)")
     add("--blend", action="store_true", help="keep what the edit leaves alone as it is in --picture")
     parser.add_drawing()
     parser.add_steps(5, clear=True)
-    add(
+    parser.under("edit")(
         "--manipulate_layers",
         default="",
         help="layers to move, such as 6-11 or 2,4-5 or upper (default: those verified for the "
         "boundary, else those in its file, else the upper group)",
     )
+    folder, words = Path("manipulation_results"), "folder for everything written (default: %(default)s)"
+    parser.under("output")("-o", "--output_dir", type=Path, default=folder, help=words)
     return parser.parse_args()
 
 

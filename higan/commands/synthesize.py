@@ -27,21 +27,23 @@ if TYPE_CHECKING:
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
-    add = parser.add_argument
     parser.add_model()
     parser.add_samples(1, "-i")
     parser.add_space("; without -i, codes are drawn in z and mapped up to this space", "-s")
     parser.add_drawing()
     parser.add_cost(", rounded up to 8s")
     parser.add_output("MODEL_synthesis")
+    add = parser.under("output")
     add("--overwrite", action="store_true", help="remove the run that is in the output folder first")
     add("--skip_image", action="store_true", help="write codes (and styles) only")
     add("--generate_style", action="store_true", help="write the style of every layer, styleNN.npy")
     add("--save_wp", action="store_true", help="write wp.npy as well (it follows from w.npy)")
-    add("--generate_prediction", action="store_true", help="score the images: one .npy per group of scores")
-    parser.add_predictor()
     add("--save_raw_synthesis", action="store_true", help="write every image, as 000000.jpg")
     add("--image_format", default="jpg", choices=("jpg", "png", "webp"), help="of raw images (default: jpg)")
+    words = "score the images: one .npy per group of scores"
+    parser.under("scores")("--generate_prediction", action="store_true", help=words)
+    parser.add_predictor()
+    add = parser.under("page")
     add("--generate_html", action="store_true", help="write a page of the samples, the first 2000 at most")
     add("--html_row", type=int, default=0, help="rows of the page (default 0: what the samples need)")
     add("--html_col", type=int, default=0, help="columns of the page (default 0: what the window holds)")

@@ -47,12 +47,11 @@ NAMES_AT_ONCE = 64  # scores held in memory
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__)
-    add = parser.add_argument
-    add("data_path", type=Path, help=".npy of codes: [N, D], or [N, L, D] for a direction per layer")
-    add("scores_path", type=Path, help=".npy of scores: a field per name (or [N] without --score_name)")
+    parser.add_argument("data_path", type=Path, help=".npy of codes: [N, D], or [N, L, D] for a direction per layer")
+    words = ".npy of scores: a field per name (or [N] without --score_name)"
+    parser.add_argument("scores_path", type=Path, help=words)
+    add = parser.under("samples")
     add("--score_name", nargs="+", default=[], metavar="NAME", help="scores to train on, or `all`")
-    add("-o", "--output_dir", type=Path, default=Path("results"), help="folder to write to (default: results)")
-    add("-T", "--boundary_type", default="linear", choices=("linear",), help="kind of boundary (default: linear)")
     add(
         "-N",
         "--chosen_num_or_ratio",
@@ -62,16 +61,8 @@ def parse_args() -> argparse.Namespace:
     )
     add("-r", "--split_ratio", type=float, default=0.7, help="share of them that is trained on (default: 0.7)")
     add("-v", "--invalid_value", type=float, help="leave out samples of this score (nan: those without one)")
-    add("-V", "--verbose_test", action="store_true", help="judge all the other samples as well")
-    add("--save_name", default="boundary.npy", help="file name after the score's and `_` (default: %(default)s)")
-    add("--logfile_name", default="", help="the log's file name (default: the boundary's, or train_boundary.log)")
     add("--seed", type=int, default=0, help="of the split (default: 0)")
-    add(
-        "--C",
-        type=lambda text: text if text == "auto" else float(text),
-        default=1.0,
-        help="weight of the SVM's hinge loss; auto: one that does not depend on the codes' units (default: 1)",
-    )
+    add = parser.under("direction")
     add(
         "--solver",
         default="newton",
@@ -80,7 +71,19 @@ def parse_args() -> argparse.Namespace:
         "on all codes. gradient: mean gradient of the score through the generator. steps: rises along random steps, "
         "with ridge (default: newton)",
     )
-    parser.add_force()
+    add(
+        "--C",
+        type=lambda text: text if text == "auto" else float(text),
+        default=1.0,
+        help="weight of the SVM's hinge loss; auto: one that does not depend on the codes' units (default: 1)",
+    )
+    add("-T", "--boundary_type", default="linear", choices=("linear",), help="kind of boundary (default: linear)")
+    add(
+        "-s",
+        "--latent_space_type",
+        choices=("z", "w", "wp"),
+        help="space of the directions (default: that of the codes); wp of w codes with --solver gradient",
+    )
     add(
         "--disentangle",
         type=float,
@@ -90,18 +93,6 @@ def parse_args() -> argparse.Namespace:
         help="turn each direction away from what moves the other scores of the file (default strength: 10)",
     )
     add(
-        "-s",
-        "--latent_space_type",
-        choices=("z", "w", "wp"),
-        help="space of the directions (default: that of the codes); wp of w codes with --solver gradient",
-    )
-    add("--probes", type=int, help="samples to take gradients of (default: 256), or random steps (default: 2000)")
-    words = "(gradient, steps; default: that of the run beside the codes)"
-    add("--model_name", help=f"the model that made the codes {words}")
-    add("--predictor_name", help=f"the predictor that made the scores {words}")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N, for gradient and steps (default: auto)")
-    add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
-    add(
         "--condition",
         nargs="+",
         default=[],
@@ -109,6 +100,14 @@ def parse_args() -> argparse.Namespace:
         help="make each boundary orthogonal, in the metric of the codes' covariance, to these: scores of the same "
         "file, or paths of boundaries",
     )
+    add = parser.under("model, for gradient and steps")
+    add("--probes", type=int, help="samples to take gradients of (default: 256), or random steps (default: 2000)")
+    words = "(default: that of the run beside the codes)"
+    add("--model_name", help=f"the model that made the codes {words}")
+    add("--predictor_name", help=f"the predictor that made the scores {words}")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add = parser.under("test")
+    add("-V", "--verbose_test", action="store_true", help="judge all the other samples as well")
     add(
         "--bootstrap",
         type=int,
@@ -116,6 +115,12 @@ def parse_args() -> argparse.Namespace:
         metavar="K",
         help="train on K resampled training sets and tell the mean angle between the boundaries (ridge: 10 at least)",
     )
+    add = parser.under("output")
+    add("-o", "--output_dir", type=Path, default=Path("results"), help="folder to write to (default: results)")
+    add("--save_name", default="boundary.npy", help="file name after the score's and `_` (default: %(default)s)")
+    add("--logfile_name", default="", help="the log's file name (default: the boundary's, or train_boundary.log)")
+    add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
+    parser.add_force()
     return parser.parse_args()
 
 

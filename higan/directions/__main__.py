@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def parse_args() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = ArgumentParser(__doc__, "python -m higan.directions")
-    add = parser.add_argument
     parser.add_model()
+    add = parser.under("directions")
     methods = ("pca", "activations", "closed_form", "random", "channels")
     add("--method", default="pca", choices=methods, help="(default: pca)")
     add("-K", "--num", type=int, default=20, help="directions to find, of each score for channels (default: 20)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from argparse import Namespace
 
 import pytest
@@ -13,6 +15,31 @@ from higan.errors import HiganError
 def test_a_command_line_that_cannot_be_parsed() -> None:
     with pytest.raises(HiganError, match=r"unrecognized arguments: --wrong; --help lists the arguments"):
         ArgumentParser("What it does.").parse_args(["--wrong"])
+
+
+STEPS = {
+    "synthesize": ["model", "samples", "output", "scores", "page"],
+    "train_boundary": ["samples", "direction", "model, for gradient and steps", "test", "output"],
+    "rescore": ["model", "scores", "output", "samples", "rescoring"],
+    "manipulate": ["model", "samples", "output", "edit", "page", "video"],
+    "simple_manipulate": ["model", "samples", "picture", "output", "edit"],
+    "inversion": ["model", "inversion", "output"],
+    "explorer": ["model", "explorer", "scores"],
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_help_has_its_options_under_headings(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"higan.commands.{name}").parse_args()
+    manual = capsys.readouterr().out
+    headings = re.findall(r"^(\w[\w, ]*):$", manual, re.MULTILINE)
+    assert headings[-2 - len(STEPS[name]) :] == ["positional arguments", "options", *STEPS[name]]
+    general = manual.split("\noptions:\n")[1].split("\n\n")[0]
+    assert general.strip() == "-h, --help            show this help message and exit"
 
 
 @pytest.mark.parametrize(
