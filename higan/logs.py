@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,6 +49,21 @@ def open_log(folder: Path | None = None, name: str = "log.txt", quiet: bool = Fa
         handler.setFormatter(LineFormatter("[%(asctime)s] %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(handler)
     return logger
+
+
+def log_written(folder: Path, views: Sequence[Path] = (), otherwise: str = "") -> None:
+    """Log a script's last line: where everything was written, and how to look at it.
+
+    Parameters
+    ----------
+    views
+        The pages and videos written, the first of which is named.
+    otherwise
+        What to do where there is none.
+    """
+    rest = f" ({len(views) - 1} more in the folder)" if len(views) > 1 else ""
+    look = f"open {views[0]}{rest}" if views else otherwise
+    logging.getLogger("higan").info("written to %s; %s", folder, look)
 
 
 def progress(**options: Any) -> tqdm[Any]:

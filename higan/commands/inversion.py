@@ -44,7 +44,7 @@ def main() -> None:
     args = parse_args()
     require_range(args, {"steps": 10, "starts": 1, "seed": 0, "batch_size": 0}, {"steps": 10**6, "starts": 100})
     require_file_names(args, "html_name", "logfile_name")
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -82,5 +82,4 @@ def main() -> None:
         run.complete()
         for line in task.remarks():
             log.info("%s", line)
-        page = task.write_views(args.html_name)
-        log.info("page: %s", page)
+        log_written(folder, [task.write_views(args.html_name)])

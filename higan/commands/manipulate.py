@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from higan.commands.options import ArgumentParser, require_file_names, require_range
@@ -75,7 +76,8 @@ def parse_args() -> argparse.Namespace:
     add("--viz_size", type=int, default=0, help="height of pictures on page and video (default 0: their own)")
     add = parser.under("video")
     add("--generate_video", action="store_true", help="write a video, {name}_{space}_{video_name}, a frame per step")
-    add("--video_name", default="viz.mp4", help=".mp4, .avi, .mkv, .mov (H.264), .webp or .gif (default: %(default)s)")
+    words = ".mp4, .avi, .mkv, .mov (H.264, by PyAV), .webp or .gif (default: viz.mp4, without PyAV viz.webp)"
+    add("--video_name", help=words)
     add("--fps", type=int, default=24, help="frames per second of the video (default: 24)")
     add("--row", type=int, default=0, help="rows of samples in the video (default 0: as square as they divide)")
     add("--col", type=int, default=0, help="columns of samples in the video (default 0: likewise)")
@@ -93,7 +95,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise HiganError("--samples chooses samples to move along boundaries; --interpolate and --mix_style take all")
     if args.num == 0 and not args.samples and args.latent_codes_path is None:
         raise HiganError("--num is 0; give the number of samples to draw, or codes with --latent_codes_path")
-    require_file_names(args, "html_name", "video_name", "logfile_name")
+    require_file_names(args, "html_name", "logfile_name", *(["video_name"] if args.video_name is not None else []))
     if (args.boundary_list_path is None) != (args.interpolate or args.mix_style):
         raise HiganError("give one of: a boundary list, --interpolate, --mix_style")
     if args.interpolate + args.mix_style + args.combine > 1:
@@ -104,7 +106,7 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     check_args(args)
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -136,20 +138,22 @@ def main() -> None:
         codes = source.follow(args.samples)
         todo = edits(args, generator, codes, entries)
         write_codes(codes, folder, generator)
+        written: list[Path] = []
         for edited in todo:
             edited.numbers = args.samples
             log.info("%s", edited.summary)
             write_edit(edited, folder, edited.prefix, generator)
             write_boundaries(edited, folder)
-            write_views(edited, generator, folder, views, source.source)
+            written += write_views(edited, generator, folder, views, source.source)
+        log_written(folder, written, "--generate_html makes a page of the pictures")
 
 
 def make_views(args: argparse.Namespace) -> Views:
     """Return how the pictures are to be shown; raise HiganError if a video cannot be called so."""
     from higan.editing.files import Views
-    from higan.report.video import Mosaic, check_video_name
+    from higan.report.video import Mosaic, check_video_name, has_video
 
-    video_name = check_video_name(args.video_name)
+    video_name = check_video_name(args.video_name or ("viz.mp4" if has_video() else "viz.webp"))
     return Views(
         pictures=args.save_raw_synthesis,
         page=args.html_name if args.generate_html else "",

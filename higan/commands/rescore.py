@@ -71,7 +71,7 @@ def main() -> None:
     if args.write_layers and control < 2:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -129,11 +129,11 @@ def main() -> None:
         write_rescoring_page(folder / "rescore.html", result)
         for line in rescoring_files.log_lines(result):
             log.info("%s", line)
-        log.info("written to %s; the page is %s", folder, folder / "rescore.html")
         if args.write_layers:
             for line in rescoring_files.write_layers(result, boundaries):
                 log.info("%s", line)
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        log_written(folder, [folder / "rescore.html"])
 
 
 def name_lists(paths: list[Path]) -> dict[Path, str]:

@@ -66,7 +66,7 @@ def main() -> None:
     if args.blend and not args.picture:
         raise HiganError("--blend needs the picture to blend with: give --picture FILE")
     require_range(args, {"invert_steps": 10}, {"invert_steps": 10**6})
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -134,7 +134,9 @@ def main() -> None:
         if args.blend and picture is not None:
             before = generator.synthesize(codes[edited.space], edited.space, edited.labels)[0].cpu().numpy()
             rows = blended(rows, picture.photo, before)
-        write_page(folder / f"{prefix}.html", rows, edited, generator, source)
+        page = folder / f"{prefix}.html"
+        write_page(page, rows, edited, generator, source)
+        log_written(folder, [page])
 
 
 def invert_picture(args: argparse.Namespace, generator: Generator) -> tuple[Picture, dict[str, Tensor]]:

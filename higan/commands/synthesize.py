@@ -67,7 +67,7 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     check_args(args)
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
     from higan.runs.ranks import Ranks
 
     with Ranks() as ranks:
@@ -121,10 +121,11 @@ def main() -> None:
             ranks.wait()
             if ranks.rank == 0:
                 run.complete()
-                log.info("written to %s", folder)
                 if args.generate_html:
                     write_page(args, synthesis, folder)
-                    log.info("page: %s", folder / args.html_name)
+                    log_written(folder, [folder / args.html_name])
+                else:
+                    log_written(folder, otherwise="the same command with --generate_html makes a page of the samples")
 
 
 def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def main() -> None:
     from higan.directions.boundaries import find_name, read_scores, write_boundary
     from higan.directions.lists import extend_boundary_list
     from higan.generators.codes import code_array
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
     from higan.runs.folders import output_folder
     from higan.runs.provenance import require_same_codes
 
@@ -178,9 +178,12 @@ def main() -> None:
                 log.warning("  %s: %s", name or "boundary", note)
             log.info("  written to %s", path)
         if written:
-            log.info("list of the folder's boundaries: %s", extend_boundary_list(folder, written))
+            boundary_list = extend_boundary_list(folder, written)
+            log.info("list of the folder's boundaries: %s", boundary_list)
         if len(failed) == len(names):
             raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
+        listed = boundary_list if written else path
+        log_written(folder, otherwise=f"rescore.py MODEL {listed} tells which of them the generator obeys")
 
 
 def trained(

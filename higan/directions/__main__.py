@@ -57,7 +57,7 @@ def main() -> None:
     from higan.directions.lists import extend_boundary_list
     from higan.directions.unsupervised import find_directions
     from higan.generators import load_generator
-    from higan.logs import open_log
+    from higan.logs import log_written, open_log
     from higan.runs.folders import output_folder
 
     generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
@@ -76,7 +76,7 @@ def main() -> None:
             share = boundary.info.get("share")
             log.info("%s%s", boundary.name, "" if share is None else f": {100 * share:.1f} % of the whole")
         path = extend_boundary_list(folder, written)
-        log.info("written to %s; rescore.py takes %s and tells what they move", folder, path)
+        log_written(folder, otherwise=f"rescore.py MODEL {path} tells what they move")
 
 
 def channels(args: argparse.Namespace, generator: Generator) -> list[Boundary]:

@@ -18,7 +18,7 @@ from higan.editing.manipulation import Edited
 from higan.files import encode_image, write_array, write_atomic
 from higan.logs import progress
 from higan.report import describe_origin, write_manipulation_page
-from higan.report.video import Mosaic, has_video, write_video
+from higan.report.video import Mosaic, write_video
 from higan.runs.provenance import describe_making, read_record, write_record
 from higan.runs.run import read_run
 
@@ -87,8 +87,10 @@ def write_boundaries(edited: Edited, folder: Path) -> None:
         write_boundary(boundary, folder, f"{boundary.name}_{boundary.space}_boundary.npy")
 
 
-def write_views(edited: Edited, generator: Generator, folder: Path, views: Views, source: str) -> None:
+def write_views(edited: Edited, generator: Generator, folder: Path, views: Views, source: str) -> list[Path]:
     """Write what `views` asks for: `{prefix}_{sample}_{step}.jpg`, `{prefix}_{video}` and `{prefix}_{page}`.
+
+    Returns the paths of page and video, those that there are.
 
     Parameters
     ----------
@@ -101,8 +103,8 @@ def write_views(edited: Edited, generator: Generator, folder: Path, views: Views
         The disk is full, frames too large for a video, or an image is not finite (`NotFiniteError`).
     """
     if not (views.pictures or views.page or views.video):
-        return
-    log = logging.getLogger("higan")
+        return []
+    written: list[Path] = []
     made = synthesize_steps(generator, edited.codes, edited.space, edited.labels)
     rows: Rows = progress(iterable=made, total=len(edited.codes), unit="sample", leave=False)
     if views.pictures:
@@ -110,14 +112,13 @@ def write_views(edited: Edited, generator: Generator, folder: Path, views: Views
     if views.video:
         rows = list(rows)
         frames = [views.mosaic.frame([row[step] for row in rows]) for step in range(len(rows[0]))]
-        path = write_video(folder / f"{edited.prefix}_{views.video}", frames, views.fps)
-        missing = "" if path.suffix == Path(views.video).suffix or has_video() else "; PyAV is not installed"
-        log.info("video: %s%s", path, missing and f"{missing}: pip install -e '.[video]' for {views.video}")
+        written.append(write_video(folder / f"{edited.prefix}_{views.video}", frames, views.fps))
     if views.page:
-        path = folder / f"{edited.prefix}_{views.page}"
-        write_page(path, rows, edited, generator, source, views.size, edited.prefix)
+        written.insert(0, folder / f"{edited.prefix}_{views.page}")
+        write_page(written[0], rows, edited, generator, source, views.size, edited.prefix)
     for _ in rows:
         pass
+    return written
 
 
 def write_page(
@@ -138,7 +139,6 @@ def write_page(
         stem=stem,
         details={**edited.details, "Codes": source, **describe_origin(generator)},
     )
-    logging.getLogger("higan").info("page: %s", path)
 
 
 def saved(rows: Rows, folder: Path, prefix: str) -> Iterator[NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Moving pictures: frames of many samples side by side, written by PyAV or, without it, as animated WebP."""
+"""Moving pictures: frames of many samples side by side, as H.264 by PyAV or as animated WebP and GIF."""
 
 from __future__ import annotations
 
@@ -83,21 +83,19 @@ class Mosaic:
 
 
 def write_video(path: str | Path, frames: Sequence[NDArray[np.uint8]], fps: int = 24) -> Path:
-    """Write frames, uint8 [H, W, 3], in the container that the name's ending says; return the file written.
+    """Write frames, uint8 [H, W, 3], in the container that the name's ending says; return the file.
 
-    .mp4, .avi, .mkv and .mov hold H.264 and need PyAV; without it an animated .webp is written in their place.
+    .mp4, .avi, .mkv and .mov hold H.264 and need PyAV; .webp and .gif do not.
 
     Raises
     ------
     HiganError
-        Another ending, a rate that is not positive, or a folder that cannot be written.
+        Another ending, no PyAV, a rate that is not positive, or a folder that cannot be written.
     """
     path = Path(path)
     check_video_name(path.name)
     if fps < 1:
         raise HiganError(f"frames per second is {fps}; expected at least 1")
-    if path.suffix.lower() in VIDEOS and not has_video():
-        path = path.with_suffix(".webp")
     suffix = path.suffix.lower()
     encode = encode_h264 if suffix in VIDEOS else encode_animation
     write_atomic(path, encode(frames, fps, FORMATS[suffix]))
@@ -108,6 +106,10 @@ def check_video_name(name: str) -> str:
     """Return `name` if its ending is one that can be written, else raise HiganError."""
     if Path(name).suffix.lower() not in VIDEOS + ANIMATIONS:
         raise HiganError(f"video {name!r}: expected a name that ends in {', '.join(VIDEOS + ANIMATIONS)}")
+    if Path(name).suffix.lower() in VIDEOS and not has_video():
+        raise HiganError(
+            f"video {name!r} needs PyAV: pip install -e '.[video]', or give a name in {' or '.join(ANIMATIONS)}"
+        )
     return name
 
 

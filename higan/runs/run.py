@@ -282,7 +282,7 @@ class Run:
         self._allocate(path, array).replace(path)
 
     def _allocate(self, path: Path, array: Array, earlier: Path | None = None) -> Path:
-        """Return a temporary file for `path`, an array of its full size that begins with the rows of an `earlier` one."""
+        """Return a temporary file for `path`: an array of full size that begins with the rows of an `earlier` one."""
         temporary = path.with_name(f".{path.name}{TEMPORARY}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that names in other than Latin letters need a recent numpy

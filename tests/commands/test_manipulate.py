@@ -240,7 +240,7 @@ def test_page_says_what_made_it(manipulate: Any) -> None:
     ):
         assert expected in text
     assert strips(folder / "lights_w_page.html")[0].shape == (24, 7 * 24, 3)
-    assert "page:" in (folder / "story.txt").read_text()
+    assert (folder / "story.txt").read_text().endswith("lights_w_page.html\n")
 
 
 def test_video(manipulate: Any) -> None:
@@ -268,11 +268,14 @@ def test_animations(manipulate: Any, name: str) -> None:
         assert animation.size == (32, 16)
 
 
-def test_video_without_pyav(manipulate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_without_pyav(manipulate: Any, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     folder = manipulate("list.txt", "-N", 1, "-S", 3, "--generate_video")
     assert Image.open(folder / "lights_w_viz.webp").n_frames == 3
-    assert ".[video]" in (folder / "log.txt").read_text()
+    asked = ("list.txt", "-N", 1, "--generate_video", "--video_name=x.mp4")
+    assert "'x.mp4' needs PyAV: pip install -e '.[video]', or give a name in .webp or .gif" in refused(
+        "manipulate", "tiny.pth", *asked
+    )
 
 
 def test_conditional_models_take_a_class(place: Path, refused: Any) -> None:
@@ -479,3 +482,22 @@ def test_samples_by_their_numbers(place: Path, capsys: pytest.CaptureFixture[str
     assert run("manipulate", "tiny.pth", "list.txt", "-c", "all/w.npy", "--samples=9", "-o", "bad") == 2
     assert run("manipulate", "tiny.pth", "--mix_style", "--samples=1,2", "-o", "bad") == 2
     assert "its 9 codes are numbered from 0" in capsys.readouterr().err
+
+
+def test_every_script_ends_with_where_to_look(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    own = "--predictor_name=support.model:own_predictor"
+    scored = ("tiny.pth", "-N", 24, "--generate_prediction", own, "-o", "s")
+    trained = ("s/w.npy", "s/attribute.npy", "--score_name", "warmth", "-N", 8, "-o", "b")
+    for script, arguments, last in (
+        ("synthesize", scored, "s; the same command with --generate_html makes a page"),
+        ("synthesize", (*scored, "--generate_html"), "s; open s/viz.html"),
+        ("train_boundary", trained, "b; rescore.py MODEL b/boundary_list.txt tells which of them the generator obeys"),
+        ("rescore", ("tiny.pth", "b", "-N", 2, own, "--write_layers", "--control=2", "-o", "r"), "open r/rescore.html"),
+        ("manipulate", ("tiny.pth", "list.txt", "-N", 1, "-o", "m"), "m; --generate_html makes a page"),
+        ("manipulate", ("tiny.pth", "two.txt", "-N", 1, "--generate_html", "-o", "m"),
+         "m; open m/lights_w_viz.html (1 more in the folder)"),
+        ("simple_manipulate", ("tiny.pth", "lights", "-N", 1), "open manipulation_results/tiny_lights.html"),
+    ):  # fmt: skip
+        assert run(script, *arguments) == 0
+        line = capfd.readouterr().out.splitlines()[-1]
+        assert "] written to " in line and last in line
