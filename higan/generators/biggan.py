@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from higan.errors import HiganError
-from higan.generators.layers import conv_kernel, convolve, random_weight
+from higan.generators.layers import conv_kernel, convolve, random_weight, random_words
+from higan.generators.network import State
 
 CONDITIONINGS = ("whole", "chunks", "first")
 MOST_SIDE = 4096  # of an image
 CUT = 2.0  # standard deviations at which the normal distribution of z ends (the huggingface package)
-State = tuple[Tensor, ...]  # activations [N, C, H, W]; nothing before layer 0
 
 
 class BigGAN(nn.Module):
@@ -434,15 +434,11 @@ class SelfAttention(nn.Module):
 def sample_truncated(num: int, dim: int, seed: int, start: int) -> np.ndarray:
     """Return float32 [num, dim], normal numbers between -2 and 2; row i depends on (seed, start + i) alone.
 
-    Each row reads its own stretch of a counter-based stream (Philox), whose uniform numbers the inverse of the
-    distribution function makes normal.
+    The inverse of the distribution function makes uniform numbers normal.
     """
     from scipy.special import ndtr, ndtri
 
-    words = -(-dim // 8) * 4  # one for two numbers, in Philox's blocks of four
-    stream = np.random.Philox(key=seed % 2**128)
-    stream.advance(start * words // 4)
-    bits = stream.random_raw(num * words).reshape(num, words).view("<u4")[:, :dim]
+    bits = random_words(num, dim, seed, start).view("<u4")[:, :dim]
     below = ndtr(-CUT)
     return ndtri(below + (bits + 0.5) * 2.0**-32 * (1 - 2 * below)).astype(np.float32)
 

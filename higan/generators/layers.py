@@ -1,4 +1,4 @@
-"""What families share: equalised-rate weights, pixel normalisation and FIR resampling."""
+"""What families share: z on the sphere, the mapping network, equalised-rate weights and FIR resampling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,19 +35,26 @@ def to_sphere(z: Tensor) -> Tensor:
     return z / z.norm(dim=1, keepdim=True) * math.sqrt(z.shape[1])
 
 
+def random_words(num: int, dim: int, seed: int, start: int) -> np.ndarray:
+    """Return random bits, uint64 [num, W], a word for two of `dim` numbers; row i depends on (seed, start + i) alone.
+
+    Each row reads its own stretch of a counter-based stream (Philox), so that any block of rows is drawn at once.
+    """
+    words = -(-dim // 8) * 4  # Philox makes blocks of four
+    stream = np.random.Philox(key=seed % 2**128)
+    stream.advance(start * words // 4)
+    return stream.random_raw(num * words).reshape(num, words)
+
+
 def sample_sphere(num: int, dim: int, seed: int, start: int) -> np.ndarray:
     """Return float32 [num, dim], uniform on the sphere of radius sqrt(dim); row i depends on (seed, start + i) alone.
 
-    Each row reads its own stretch of a counter-based stream (Philox), so that any block of rows is drawn at once; the
-    normal numbers are Box and Muller's.
+    The normal numbers are Box and Muller's.
     """
     result = np.empty((num, dim), np.float32)
-    words = -(-dim // 8) * 4  # one for two numbers, in Philox's blocks of four
     for first in range(0, num, SAMPLE_ROWS):
         rows = min(SAMPLE_ROWS, num - first)
-        stream = np.random.Philox(key=seed % 2**128)
-        stream.advance((start + first) * words // 4)
-        bits = stream.random_raw(rows * words).reshape(rows, words)
+        bits = random_words(rows, dim, seed, start + first)
         radius = np.sqrt(-2 * np.log(((bits >> np.uint64(32)) + 0.5) * 2.0**-32)).astype(np.float32)
         angle = ((bits & np.uint64(2**32 - 1)) * (2 * np.pi * 2.0**-32)).astype(np.float32)
         normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :dim]
@@ -98,20 +105,31 @@ class EqualizedLinear(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z [N, z_dim] (and labels [N, label_dim]) -> w [N, w_dim]: fully connected layers with gain sqrt(2) after each.
+    """z [N, z_dim] (and labels [N, label_dim]) -> w [N, w_dim]: fully connected layers and leaky ReLUs.
 
-    That of StyleGAN2 and StyleGAN3, which differ in its depth.
+    Parameters
+    ----------
+    bias_gain
+        Factor of the biases: sqrt(2) where the activation has that gain (lrelu(g * a) = g * lrelu(a)), 1 where the
+        weights alone have it.
     """
 
     def __init__(
-        self, z_dim: int, w_dim: int, depth: int, hidden_dim: int, label_dim: int, embed_dim: int, multiplier: float
+        self,
+        z_dim: int,
+        w_dim: int,
+        depth: int,
+        hidden_dim: int,
+        label_dim: int,
+        embed_dim: int,
+        multiplier: float,
+        bias_gain: float,
     ) -> None:
         super().__init__()
         self.embed = EqualizedLinear(label_dim, embed_dim) if label_dim else None
         sizes = [z_dim + (embed_dim if label_dim else 0), *[hidden_dim] * (depth - 1), w_dim]
-        gain = math.sqrt(2)  # of the activation: lrelu(gain * a) = gain * lrelu(a)
         self.dense: Any = nn.ModuleList(
-            EqualizedLinear(sizes[i], sizes[i + 1], gain, multiplier, bias_gain=gain) for i in range(depth)
+            EqualizedLinear(sizes[i], sizes[i + 1], math.sqrt(2), multiplier, bias_gain=bias_gain) for i in range(depth)
         )
 
     def prepare(self) -> None:
@@ -127,6 +145,62 @@ class MappingNetwork(nn.Module):
         for layer in self.dense:
             x = F.leaky_relu(layer(x), SLOPE)
         return x.to(z.dtype)
+
+
+class StyleBased(nn.Module):
+    """What the StyleGAN families share: z on the sphere, its mapping to w, the average of w, truncation towards it.
+
+    Parameters
+    ----------
+    z_dim, w_dim
+        Widths of z and w.
+    depth, hidden_dim, multiplier, bias_gain
+        Depth, hidden width (None: w_dim), learning rate multiplier and gain of the biases of the mapping network.
+    label_dim, embed_dim
+        Number of classes (0 for an unconditional network) and width of their embedding (None: w_dim).
+
+    Attributes
+    ----------
+    w_avg
+        Buffer [w_dim]: the average w, towards which codes are truncated.
+    """
+
+    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
+    w_avg: Tensor
+
+    def __init__(
+        self,
+        z_dim: int,
+        w_dim: int,
+        depth: int,
+        hidden_dim: int | None,
+        label_dim: int = 0,
+        embed_dim: int | None = None,
+        multiplier: float = 0.01,
+        bias_gain: float = math.sqrt(2),
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.w_dim, self.label_dim = z_dim, w_dim, label_dim
+        self.mapping = MappingNetwork(
+            z_dim, w_dim, depth, hidden_dim or w_dim, label_dim, embed_dim or w_dim, multiplier, bias_gain
+        )
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
+        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
+        return sample_sphere(num, self.z_dim, seed, start)
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
+        return to_sphere(z)
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional network, one-hot labels [N, label_dim]."""
+        return self.mapping(z, label)
+
+    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
+        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
+        return truncate(w, self.w_avg, psi)
 
 
 @lru_cache(maxsize=64)
@@ -227,23 +301,36 @@ def infer_blocks(shapes: Shapes, layers: int) -> dict[str, Any]:
         raise ValueError(
             f"it has layers {found[:40]}; expected those of a resolution from {RESOLUTIONS[0]} to {RESOLUTIONS[1]}"
         )
-    if (image_channels := shapes["outputs.0.bias"][0]) not in IMAGE_CHANNELS:
-        expected = ", ".join(f"{count} ({name})" for count, name in IMAGE_CHANNELS.items())
-        raise ValueError(f"it makes {image_channels}-channel images; expected {expected}")
     channels = {4 * 2**block: shapes[f"layers.{2 * block}.bias"][0] for block in range(blocks)}
-    settings = {"resolution": resolution, "channels": channels, "image_channels": image_channels}
+    settings = {
+        "resolution": resolution,
+        "channels": channels,
+        "image_channels": infer_image_channels(shapes, "outputs.0.bias"),
+    }
     if "const" in shapes:
         height, width = shapes["const"][2:]
         settings["start_size"] = (height, width)
     return settings
 
 
+def infer_image_channels(shapes: Shapes, bias: str) -> int:
+    """Return the number of values of the last layer's `bias`; raise ValueError unless images are grey, RGB or RGBA."""
+    if (channels := shapes[bias][0]) not in IMAGE_CHANNELS:
+        expected = ", ".join(f"{count} ({name})" for count, name in IMAGE_CHANNELS.items())
+        raise ValueError(f"it makes {channels}-channel images; expected {expected}")
+    return channels
+
+
 def infer_mapping(shapes: Shapes) -> dict[str, Any]:
-    """Return widths and depth of a mapping network; raise KeyError if it lacks a tensor."""
+    """Return widths and depth of a mapping network, and its classes if it has some; KeyError if a tensor is missing."""
     hidden, inputs = shapes["mapping.dense.0.weight"]
     depth = sum(re.fullmatch(r"mapping\.dense\.\d\d?\.bias", name) is not None for name in shapes)
     w_dim = shapes[f"mapping.dense.{depth - 1}.bias"][0]
-    return {"z_dim": inputs, "w_dim": w_dim, "mapping_layers": depth, "mapping_dim": hidden}
+    settings = {"z_dim": inputs, "w_dim": w_dim, "mapping_layers": depth, "mapping_dim": hidden}
+    if "mapping.embed.weight" in shapes:
+        width, classes = shapes["mapping.embed.weight"]
+        settings |= {"label_dim": classes, "embed_dim": width, "z_dim": inputs - width}
+    return settings
 
 
 def whole_lod(lod: float, resolution: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,17 +18,14 @@ from higan.generators.layers import (
     SLOPE,
     EqualizedLinear,
     Shapes,
+    StyleBased,
     ToImage,
     conv_kernel,
     convolve,
     fir_kernel,
     infer_blocks,
     infer_mapping,
-    pixel_norm,
     random_weight,
-    sample_sphere,
-    to_sphere,
-    truncate,
     whole_lod,
 )
 from higan.generators.network import State
@@ -37,7 +33,7 @@ from higan.generators.network import State
 EXACT_SIZE = 16  # up to here activations stay in float32: little arithmetic, whose rounding reaches every later layer
 
 
-class StyleGAN(nn.Module):
+class StyleGAN(StyleBased):
     """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, H, W].
 
     Parameters
@@ -57,11 +53,6 @@ class StyleGAN(nn.Module):
     image_channels, start_size
         Channels of the images; height and width of the constant, which the images are R / 4 times as large as.
 
-    Attributes
-    ----------
-    w_avg
-        Buffer [w_dim]: the average w, towards which codes are truncated.
-
     Raises
     ------
     KeyError
@@ -71,10 +62,7 @@ class StyleGAN(nn.Module):
     """
 
     family: ClassVar[str] = "stylegan"
-    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
     truncation: ClassVar[tuple[float, int]] = (0.7, 8)  # the paper's programs
-    label_dim = 0
-    w_avg: Tensor
 
     def __init__(
         self,
@@ -89,17 +77,15 @@ class StyleGAN(nn.Module):
         image_channels: int = 3,
         start_size: tuple[int, int] = (4, 4),
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, w_dim, mapping_layers, mapping_dim, bias_gain=1.0)
         blocks = int(math.log2(resolution)) - 1
         height, width = start_size
         self.image_size, self.image_channels = (height * resolution // 4, width * resolution // 4), image_channels
-        self.z_dim, self.w_dim, self.lod = z_dim, w_dim, whole_lod(lod, resolution)
+        self.lod = whole_lod(lod, resolution)
         self.num_layers = 2 * blocks
         self.last_layer = 2 * (blocks - self.lod) - 1
         self.largest_activation = max(count * height * width * size**2 // 16 for size, count in channels.items())
 
-        self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_dim or w_dim)
-        self.register_buffer("w_avg", torch.zeros(w_dim))
         self.const = nn.Parameter(torch.ones(1, channels[4], height, width))
         self.layers: Any = nn.ModuleList()
         self.outputs: Any = nn.ModuleList()
@@ -128,22 +114,6 @@ class StyleGAN(nn.Module):
         height, width = self.layers[layer].noise.shape[2:]
         return height, width
 
-    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
-        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
-        return sample_sphere(num, self.z_dim, seed, start)
-
-    def normalize(self, z: Tensor) -> Tensor:
-        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
-        return to_sphere(z)
-
-    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return w [N, w_dim] of z [N, z_dim]; there are no labels."""
-        return self.mapping(z)
-
-    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
-        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
-        return truncate(w, self.w_avg, psi)
-
     def styles(self, wp: Tensor) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim]: C scales (to which 1 is added), then C shifts."""
         return [layer.style(wp[:, index]) for index, layer in enumerate(self.layers)]
@@ -166,27 +136,6 @@ class StyleGAN(nn.Module):
     def image(self, state: State) -> Tensor:
         """Return the image [N, C, H, W] (float32, nominally in [-1, 1]) of a state that has left the last layer."""
         return state[0]
-
-
-class Mapping(nn.Module):
-    """z [N, z_dim] -> w [N, w_dim]: fully connected layers with sqrt(2) in the weight's gain."""
-
-    def __init__(self, z_dim: int, w_dim: int, depth: int, hidden_dim: int) -> None:
-        super().__init__()
-        sizes = [z_dim, *[hidden_dim] * (depth - 1), w_dim]
-        self.dense: Any = nn.ModuleList(
-            EqualizedLinear(sizes[i], sizes[i + 1], gain=math.sqrt(2), lr_multiplier=0.01) for i in range(depth)
-        )
-
-    def prepare(self) -> None:
-        """Compute in double precision from now on, so that codes depend neither on the batch nor on the device."""
-        self.double()
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = pixel_norm(z.to(self.dense[0].weight.dtype))
-        for layer in self.dense:
-            x = F.leaky_relu(layer(x), SLOPE)
-        return x.to(z.dtype)
 
 
 class Layer(nn.Module):

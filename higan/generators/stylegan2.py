@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,15 +18,12 @@ from higan.generators.layers import (
     EPSILON,
     SLOPE,
     EqualizedLinear,
-    MappingNetwork,
     Shapes,
+    StyleBased,
     fir_kernel,
     infer_blocks,
     infer_mapping,
     random_weight,
-    sample_sphere,
-    to_sphere,
-    truncate,
     upsample_fir,
 )
 from higan.generators.network import State
@@ -36,7 +32,7 @@ ARCHITECTURES = ("skip", "resnet", "orig")
 GAIN = math.sqrt(2)  # of the activation
 
 
-class StyleGAN2(nn.Module):
+class StyleGAN2(StyleBased):
     """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, H, W].
 
     Parameters
@@ -58,11 +54,6 @@ class StyleGAN2(nn.Module):
     image_channels, start_size
         Channels of the images; height and width of the constant, which the images are R / 4 times as large as.
 
-    Attributes
-    ----------
-    w_avg
-        Buffer [w_dim]: the average w, towards which codes are truncated.
-
     Raises
     ------
     KeyError
@@ -72,9 +63,7 @@ class StyleGAN2(nn.Module):
     """
 
     family: ClassVar[str] = "stylegan2"
-    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
     truncation: ClassVar[tuple[float, int]] = (0.5, 18)  # the paper's programs: all layers
-    w_avg: Tensor
 
     def __init__(
         self,
@@ -92,21 +81,16 @@ class StyleGAN2(nn.Module):
         image_channels: int = 3,
         start_size: tuple[int, int] = (4, 4),
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, w_dim, mapping_layers, mapping_dim, label_dim, embed_dim, mapping_multiplier)
         if architecture not in ARCHITECTURES:
             raise ValueError(f"its architecture is {str(architecture)[:40]!r}; supported: {', '.join(ARCHITECTURES)}")
         blocks = int(math.log2(resolution)) - 1
         height, width = start_size
         self.image_size, self.image_channels = (height * resolution // 4, width * resolution // 4), image_channels
-        self.z_dim, self.w_dim, self.label_dim = z_dim, w_dim, label_dim
         self.architecture = architecture
         self.num_layers = 2 * blocks
         self.dtype = torch.float32
 
-        self.mapping = MappingNetwork(
-            z_dim, w_dim, mapping_layers, mapping_dim or w_dim, label_dim, embed_dim or w_dim, mapping_multiplier
-        )
-        self.register_buffer("w_avg", torch.zeros(w_dim))
         self.const = nn.Parameter(random_weight(1, channels[4], height, width))
         self.layers: Any = nn.ModuleList([ModulatedConv(w_dim, channels[4], channels[4], start_size, clamp=clamp)])
         self.outputs: Any = nn.ModuleList()
@@ -125,11 +109,7 @@ class StyleGAN2(nn.Module):
     @staticmethod
     def infer_settings(shapes: Shapes) -> dict[str, Any]:
         """Return the constructor's arguments that the shapes of a state dict tell; errors as `infer_blocks`."""
-        settings = infer_blocks(shapes, 1) | infer_mapping(shapes)
-        if "mapping.embed.weight" in shapes:
-            width, classes = shapes["mapping.embed.weight"]
-            settings |= {"label_dim": classes, "embed_dim": width, "z_dim": settings["z_dim"] - width}
-        return settings
+        return infer_blocks(shapes, 1) | infer_mapping(shapes)
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Scale and lay out the weights once for inference in `dtype`; call again after they change."""
@@ -149,22 +129,6 @@ class StyleGAN2(nn.Module):
     def largest_activation(self) -> int:
         """Number of values per sample in the largest layer."""
         return max(layer.weight.shape[0] * layer.noise.numel() for layer in self.layers)
-
-    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
-        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
-        return sample_sphere(num, self.z_dim, seed, start)
-
-    def normalize(self, z: Tensor) -> Tensor:
-        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
-        return to_sphere(z)
-
-    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional model, one-hot labels [N, label_dim]."""
-        return self.mapping(z, label)
-
-    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
-        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
-        return truncate(w, self.w_avg, psi)
 
     def styles(self, wp: Tensor) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim]: one value per input channel of layer l, last of the RGB output."""

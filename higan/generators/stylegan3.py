@@ -23,17 +23,14 @@ from torch import Tensor, nn
 
 from higan.generators.layers import (
     EPSILON,
-    IMAGE_CHANNELS,
     RESOLUTIONS,
     SLOPE,
     EqualizedLinear,
-    MappingNetwork,
     Shapes,
+    StyleBased,
+    infer_image_channels,
     infer_mapping,
     random_weight,
-    sample_sphere,
-    to_sphere,
-    truncate,
 )
 from higan.generators.network import State
 
@@ -43,7 +40,7 @@ TILE_ROWS, TILE_VALUES = 32, 2**19  # rows of a tile's result; values of its fin
 BLOCK_COLUMNS = 96  # of a banded matrix that are multiplied at once
 
 
-class StyleGAN3(nn.Module):
+class StyleGAN3(StyleBased):
     """Mapping and synthesis network: z [N, z_dim] -> w [N, w_dim] -> wp [N, L, w_dim] -> image [N, C, R, R].
 
     Parameters
@@ -79,9 +76,7 @@ class StyleGAN3(nn.Module):
     """
 
     family: ClassVar[str] = "stylegan3"
-    spaces: ClassVar[tuple[str, ...]] = ("z", "w", "wp")
     truncation: ClassVar[tuple[float, int]] = (1.0, 1000)  # none, as the reference program; of all layers if any
-    w_avg: Tensor
 
     def __init__(
         self,
@@ -108,9 +103,8 @@ class StyleGAN3(nn.Module):
         output_scale: float = 0.25,
         sizes: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, w_dim, mapping_layers, mapping_dim, label_dim, embed_dim, mapping_multiplier)
         self.image_size, self.image_channels = (resolution, resolution), image_channels
-        self.z_dim, self.w_dim, self.label_dim = z_dim, w_dim, label_dim
         self.num_layers = len(channels) + 2
         self.output_scale = output_scale
         if not 1 <= resolution <= RESOLUTIONS[1] or not 0 <= margin <= resolution + 100:
@@ -126,10 +120,6 @@ class StyleGAN3(nn.Module):
         if sizes is not None and (found := [band.size for band in bands[: len(channels)]]) != list(sizes):
             raise ValueError(f"its layers have sides of {list(sizes)}; these settings give {found}")
 
-        self.mapping = MappingNetwork(
-            z_dim, w_dim, mapping_layers, mapping_dim or w_dim, label_dim, embed_dim or w_dim, mapping_multiplier
-        )
-        self.register_buffer("w_avg", torch.zeros(w_dim))
         self.input = FourierFeatures(w_dim, channels[0], bands[0])
         self.layers: Any = nn.ModuleList()
         critical = len(channels) - num_critical
@@ -156,18 +146,12 @@ class StyleGAN3(nn.Module):
     def infer_settings(shapes: Shapes) -> dict[str, Any]:
         """Return the constructor's arguments that the shapes of a state dict tell."""
         count = sum(name.startswith("layers.") and name.endswith(".magnitude") for name in shapes)
-        if (image_channels := shapes[f"layers.{count - 1}.bias"][0]) not in IMAGE_CHANNELS:
-            raise ValueError(f"it makes {image_channels}-channel images; expected 1 (grey), 3 (RGB), 4 (RGBA)")
-        settings = infer_mapping(shapes) | {
+        return infer_mapping(shapes) | {
             "channels": [shapes[f"layers.{index}.bias"][0] for index in range(count - 1)],
-            "image_channels": image_channels,
+            "image_channels": infer_image_channels(shapes, f"layers.{count - 1}.bias"),
             "kernel": shapes["layers.0.weight"][2],
             "radial": any(name.endswith(".down_filter") and len(shape) == 2 for name, shape in shapes.items()),
         }
-        if "mapping.embed.weight" in shapes:
-            width, classes = shapes["mapping.embed.weight"]
-            settings |= {"label_dim": classes, "embed_dim": width, "z_dim": settings["z_dim"] - width}
-        return settings
 
     @property
     def largest_activation(self) -> int:
@@ -195,22 +179,6 @@ class StyleGAN3(nn.Module):
         self.mapping.prepare()
         for layer in self.layers:
             layer.prepare(dtype)
-
-    def sample(self, num: int, seed: int, start: int) -> np.ndarray:
-        """Return z, float32 [num, z_dim], uniform on the sphere; row i depends on (seed, start + i) alone."""
-        return sample_sphere(num, self.z_dim, seed, start)
-
-    def normalize(self, z: Tensor) -> Tensor:
-        """Return z [N, z_dim] on the sphere of radius sqrt(z_dim)."""
-        return to_sphere(z)
-
-    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return w [N, w_dim] of z [N, z_dim] and, for a conditional model, labels [N, label_dim]."""
-        return self.mapping(z, label)
-
-    def broadcast(self, w: Tensor, psi: Tensor) -> Tensor:
-        """Return wp [N, L, w_dim]: w [N, w_dim] for every layer, drawn towards the average by psi [L]."""
-        return truncate(w, self.w_avg, psi)
 
     def styles(self, wp: Tensor) -> list[Tensor]:
         """Return the L styles of wp [N, L, w_dim]: (cosine, sine, x, y) of the input, then one value per channel."""
