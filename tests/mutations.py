@@ -197,9 +197,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the 1 that the reference adds to StyleGAN2's styles is left out",
-        "genforce.apply_rule",
-        "return tensor + 1",
-        "return tensor",
+        "genforce.convert_tensors",
+        'tensor + 1 if rule == "plus one" else tensor',
+        "tensor",
         f"{GOLDEN}[stylegan2_tiny16]",
     ),
     Mutation(

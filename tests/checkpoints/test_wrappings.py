@@ -242,7 +242,7 @@ def test_the_zoo_of_genforce(family: str, tmp_path: Path) -> None:
     zoo = {"generator": others, "discriminator": {"input0.weight": torch.zeros(3)}, "generator_smooth": newer}
     for content in (newer, zoo, {"models": zoo, "running_metadata": {"iter": 5}}):
         found = read(content, tmp_path / "file.pth")
-        assert found.format == "genforce_zoo"
+        assert found.format == "genforce"
         assert agree(found, Checkpoint("genforce", family, settings, state_dict))
         assert found.settings == settings
         assert found.notes == []

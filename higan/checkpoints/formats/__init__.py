@@ -13,7 +13,6 @@ from higan.checkpoints.formats import (
     biggan,
     foreign,
     genforce,
-    genforce_zoo,
     native,
     nvlabs,
     nvlabs_stylegan3,
@@ -43,7 +42,6 @@ FORMATS: tuple[Format, ...] = (
     nvlabs_stylegan3,
     rosinality,
     genforce,
-    genforce_zoo,
     biggan,
     foreign,
 )

@@ -1,87 +1,99 @@
-"""State dicts of the paper's own programs (higan, genforce) to the networks' layout."""
+"""State dicts of the programs of the paper's group to the networks' layout: the earlier (higan) and the later ones.
+
+The later ones (genforce/genforce, genforce/sefa) write {generator, discriminator, generator_smooth}, in training under
+`models`. They store convolutions as [O, I, k, k], and do not mirror StyleGAN2's. Which up-sampling layers of a StyleGAN
+are fused is not in their files: the programs' default is assumed, those from 128x128 on.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Converted, Tensors, architecture, whole
+from higan.checkpoints.formats.layout import Converted, Tensors, architecture, find_rule, whole
 from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
 FIXED = ("blur.kernel", "filter.kernel", "upsample.kernel", "truncation.truncation")  # defined by the architecture
+FUSED = 128  # `_AUTO_FUSED_SCALE_MIN_RES` of the later programs
 
-Rules = Mapping[str, list[tuple[str, str, str]]]
+# names that tell the family, in the earlier program and in the later ones
+EARLIER = {
+    "pggan": {"layer0.conv.weight", "output0.conv.weight"},
+    "stylegan": {"synthesis.layer0.epilogue.bias"},
+    "stylegan2": {"synthesis.layer0.style.fc.weight"},
+}
+LATER = {
+    "pggan": {"layer0.weight", "layer0.bias", "output0.weight"},
+    "stylegan": {"synthesis.layer0.apply_noise.weight"},
+    "stylegan2": {"synthesis.layer0.style.weight"},
+}
 
 INDEX = r"(\d\d?)"
-BIAS = r"(?:wscale\.)?bias"
+LAST = r"(?:fc\.|wscale\.)?(weight|bias)"  # the earlier program wraps what it scales
 MAPPING = [
-    (rf"mapping\.dense{INDEX}\.fc\.weight", r"mapping.dense.\1.weight", ""),
-    (rf"mapping\.dense{INDEX}\.{BIAS}", r"mapping.dense.\1.bias", ""),
+    (rf"mapping\.dense{INDEX}\.{LAST}", r"mapping.dense.\1.\2", ""),
     (r"truncation\.w_avg", "w_avg", ""),
 ]
 CONVOLUTIONS = [
-    (rf"layer{INDEX}\.conv\.weight", r"layers.\1.weight", ""),
-    (rf"layer{INDEX}\.weight", r"layers.\1.weight", "fused"),
-    (rf"output{INDEX}\.conv\.weight", r"outputs.\1.weight", ""),
-    (rf"output{INDEX}\.{BIAS}", r"outputs.\1.bias", ""),
+    (rf"(layer|output){INDEX}\.conv\.weight", r"\1s.\2.weight", ""),
+    (rf"(layer|output){INDEX}\.weight", r"\1s.\2.weight", "kernel"),
+    (rf"(layer|output){INDEX}\.(?:wscale\.|epilogue\.)?bias", r"\1s.\2.bias", ""),
 ]
-EPILOGUE = rf"layer{INDEX}\.epilogue\."
 # name in the file (without "synthesis."), name here, what to do with the tensor
-RULES: Rules = {
-    "pggan": [*CONVOLUTIONS, (rf"layer{INDEX}\.{BIAS}", r"layers.\1.bias", "")],
+RULES = {
+    "pggan": CONVOLUTIONS,
     "stylegan": [
         *MAPPING,
         *CONVOLUTIONS,
         (r"layer0\.const", "const", ""),
-        (EPILOGUE + "bias", r"layers.\1.bias", ""),
-        (EPILOGUE + r"apply_noise\.noise", r"layers.\1.noise", ""),
-        (EPILOGUE + r"apply_noise\.weight", r"layers.\1.noise_strength", ""),
-        (EPILOGUE + r"style_mod\.dense\.fc\.weight", r"layers.\1.style.weight", ""),
-        (EPILOGUE + rf"style_mod\.dense\.{BIAS}", r"layers.\1.style.bias", ""),
+        (rf"layer{INDEX}\.(?:epilogue\.)?apply_noise\.noise", r"layers.\1.noise", ""),
+        (rf"layer{INDEX}\.(?:epilogue\.)?apply_noise\.weight", r"layers.\1.noise_strength", ""),
+        (rf"layer{INDEX}\.(?:epilogue\.style_mod\.dense|style)\.{LAST}", r"layers.\1.style.\2", ""),
     ],
     "stylegan2": [
         *MAPPING,
         (r"early_layer\.const", "const", ""),
         (rf"(layer|output){INDEX}\.(bias|noise|noise_strength)", r"\1s.\2.\3", ""),
-        (rf"(layer|output){INDEX}\.style\.fc\.weight", r"\1s.\2.style.weight", ""),
+        (rf"(layer|output){INDEX}\.style\.(?:fc\.)?weight", r"\1s.\2.style.weight", ""),
         (rf"(layer|output){INDEX}\.style\.bias", r"\1s.\2.style.bias", "plus one"),
-        (rf"(layer|output){INDEX}\.weight", r"\1s.\2.weight", "transposed"),
-        (rf"skip_layer{INDEX}\.weight", r"skips.\1.weight", "transposed"),
+        (rf"(layer|output){INDEX}\.weight", r"\1s.\2.weight", "kernel"),
+        (rf"skip_layer{INDEX}\.weight", r"skips.\1.weight", "kernel"),
     ],
 }
 
 
 def recognise(network: StoredNetwork) -> bool:
-    """Whether the tensors have this program's names."""
-    return bool(family_of(network.tensors))
+    """Whether the tensors have these programs' names."""
+    return bool(family_of(network.tensors)[0])
 
 
 def convert(network: StoredNetwork) -> Converted:
     """Return family, state dict and settings; raise CheckpointError if the tensors are not the family's."""
-    family = family_of(network.tensors)
-    return family, *convert_tensors(family, network.load())
+    family, later = family_of(network.tensors)
+    return family, *convert_tensors(family, network.load(), later)
 
 
-def family_of(names: Container[str]) -> str:
-    """Return the family whose state dict has such names, "" if none."""
-    if "layer0.conv.weight" in names and "output0.conv.weight" in names:
-        return "pggan"
-    if "synthesis.layer0.style.fc.weight" in names:
-        return "stylegan2"
-    return "stylegan" if "synthesis.layer0.epilogue.bias" in names else ""
+def family_of(names: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return the family whose state dict has such names, "" if none, and whether a later program wrote it."""
+    for later, signs in ((False, EARLIER), (True, LATER)):
+        for family, telling in signs.items():
+            if telling <= names.keys():
+                return family, later
+    return "", False
 
 
-def convert_tensors(family: str, tensors: Tensors, rules: Rules = RULES) -> tuple[Tensors, dict[str, Any]]:
+def convert_tensors(family: str, tensors: Tensors, later: bool = False) -> tuple[Tensors, dict[str, Any]]:
     """Return the state dict in the network's layout, and the settings that its names and values tell.
 
     Parameters
     ----------
     tensors
         The file's tensors by name, float32; entries are taken out as they are converted.
+    later
+        A later program wrote them.
 
     Raises
     ------
@@ -89,38 +101,33 @@ def convert_tensors(family: str, tensors: Tensors, rules: Rules = RULES) -> tupl
         A name is not of the family, or a shape not of its name.
     """
     state_dict: Tensors = {}
-    fused = []
+    fused = set()
     settings: dict[str, Any] = {}
     for name in list(tensors):
         tensor = tensors.pop(name)
         if name in ("lod", "synthesis.lod"):
             settings["lod"] = whole(tensor.item())
         elif not name.endswith(FIXED):
-            target, rule = rename(family, name, rules)
-            if rule == "fused":
-                fused.append(4 * 2 ** (int(target.split(".")[1]) // 2))
-            state_dict[target] = apply_rule(tensor, rule)
-    if fused:
-        settings["fused"] = tuple(sorted(fused))
+            match, target, rule = find_rule(RULES[family], name.removeprefix("synthesis."), f"a {family} state dict")
+            target = match.expand(target)
+            if rule == "kernel" and not later:
+                fused.add(size_of(target))
+                tensor = outputs_first(tensor)
+            state_dict[target] = tensor + 1 if rule == "plus one" else tensor
     if family == "stylegan2":
-        settings["architecture"] = architecture(state_dict)
-    return state_dict, settings
+        return state_dict, settings | {"architecture": architecture(state_dict)}
+    if family == "stylegan" and later:
+        fused = {size for name in state_dict if name.startswith("layers.") and (size := size_of(name)) >= FUSED}
+    return state_dict, settings | ({"fused": tuple(sorted(fused))} if fused else {})
 
 
-def rename(family: str, name: str, rules: Rules) -> tuple[str, str]:
-    """Return a tensor's name in the network's layout, and what to do with it."""
-    for pattern, replacement, rule in rules[family]:
-        if match := re.fullmatch(pattern, name.removeprefix("synthesis.")):
-            return match.expand(replacement), rule
-    raise CheckpointError(f"a {family} state dict with an unknown tensor {name[:80]!r}")
+def size_of(target: str) -> int:
+    """Return the side of what the layer makes that a tensor `target` is of."""
+    return 4 * 2 ** (int(target.split(".")[1]) // 2)
 
 
-def apply_rule(tensor: Tensor, rule: str) -> Tensor:
-    """Return a tensor as the network has it, by the `rule` of its name; raise CheckpointError if it does not fit."""
-    if rule == "plus one":
-        return tensor + 1
-    if rule in ("fused", "transposed"):  # [k, k, I, O] -> [O, I, k, k]
-        if tensor.ndim != 4:
-            raise CheckpointError(f"a convolution's weight of shape {list(tensor.shape)}; expected four dimensions")
-        return tensor.permute(3, 2, 0, 1).contiguous()
-    return tensor
+def outputs_first(kernel: Tensor) -> Tensor:
+    """Return a kernel [k, k, I, O] as [O, I, k, k]; raise CheckpointError if it is none."""
+    if kernel.ndim != 4:
+        raise CheckpointError(f"a convolution's weight of shape {list(kernel.shape)}; expected four dimensions")
+    return kernel.permute(3, 2, 0, 1).contiguous()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from higan.errors import CheckpointError
@@ -37,13 +38,23 @@ def whole(number: float) -> float:
     return int(number) if float(number).is_integer() else number
 
 
-def layer_clamp(network: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"conv_clamp": the one value that all layers of a `network` have}, {} where they have none.
+def find_rule(rules: Sequence[tuple[str, ...]], name: str, what: str) -> tuple[Any, ...]:
+    """Return the match of the first rule whose pattern fits a tensor's name, then the rest of that rule.
 
-    A default of the constructor (256 in the stylegan3 program) is not among a file's arguments; each layer keeps it.
-    Raises CheckpointError where layers differ.
+    Raises CheckpointError, which begins with `what` the tensor is of, if there is none.
     """
-    clamps = {value for name, value in attributes.items() if name.endswith(".conv_clamp")}
-    if len(clamps) > 1:
-        raise CheckpointError(f"a {network} whose layers have several values of conv_clamp: {sorted(map(str, clamps))}")
-    return {"conv_clamp": clamps.pop()} if clamps else {}
+    for pattern, *rest in rules:
+        if match := re.fullmatch(pattern, name):
+            return match, *rest
+    raise CheckpointError(f"{what} with an unknown tensor {name[:80]!r}")
+
+
+def add_missing_noise(state_dict: Tensors) -> bool:
+    """Give layers of a StyleGAN2 without a noise image one of zeros; return whether there were any."""
+    layers = [name.removesuffix(".bias") for name in state_dict if re.fullmatch(r"layers\.\d+\.bias", name)]
+    missing = [layer for layer in layers if f"{layer}.noise" not in state_dict]
+    for layer in missing:
+        height, width = (side * 2 ** ((int(layer.split(".")[1]) + 1) // 2) for side in state_dict["const"].shape[2:])
+        state_dict[f"{layer}.noise"] = torch.zeros(1, 1, height, width)
+        state_dict.setdefault(f"{layer}.noise_strength", torch.zeros([]))
+    return bool(missing)

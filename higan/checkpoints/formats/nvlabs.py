@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Converted, Tensors, architecture, layer_clamp, require_arguments
+from higan.checkpoints.formats.layout import (
+    Converted,
+    Tensors,
+    add_missing_noise,
+    architecture,
+    find_rule,
+    require_arguments,
+)
 from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
@@ -24,10 +29,13 @@ SIZE = r"(?P<size>4|8|16|32|64|128|256|512|1024|2048|4096|8192)"
 LAYER = r"synthesis\.b" + SIZE + r"\.conv(?P<conv>[01])\."
 OUTPUT = r"synthesis\.b" + SIZE + r"\.torgb\."
 # name in the file, name here, what to do with the tensor
-RULES = [
+MAPPING = [
     (r"mapping\.w_avg", "w_avg", ""),
     (r"mapping\.embed\.(?P<last>weight|bias)", "mapping.embed.{last}", ""),
     (r"mapping\.fc(?P<index>\d\d?)\.(?P<last>weight|bias)", "mapping.dense.{index}.{last}", ""),
+]
+RULES = [
+    *MAPPING,
     (r"synthesis\.b4\.const", "const", "const"),
     (LAYER + "weight", "layers.{layer}.weight", "conv"),
     (LAYER + "(?P<last>bias|noise_strength)", "layers.{layer}.{last}", ""),
@@ -46,11 +54,22 @@ def recognise(network: StoredNetwork) -> bool:
 
 def convert(network: StoredNetwork) -> Converted:
     """Return family, state dict and settings; raise CheckpointError if tensors or arguments are not the family's."""
+    return "stylegan2", *convert_tensors(network.load(), arguments_of(network, "StyleGAN2"))
+
+
+def arguments_of(network: StoredNetwork, what: str) -> dict[str, Any]:
+    """Return what a network was constructed with, by name, that of its parts and the layers' `conv_clamp` included.
+
+    A default of the constructor (256 in the stylegan3 program) is not among a file's arguments; each layer keeps it.
+    Raises CheckpointError, which calls the network "a `what`", where layers differ.
+    """
     arguments = dict(network.arguments)
     for part in ("mapping_kwargs", "synthesis_kwargs"):
         arguments |= arguments.get(part, {})
-    arguments |= layer_clamp("StyleGAN2", network.attributes)
-    return "stylegan2", *convert_tensors(network.load(), arguments)
+    clamps = {value for name, value in network.attributes.items() if name.endswith(".conv_clamp")}
+    if len(clamps) > 1:
+        raise CheckpointError(f"a {what} whose layers have several values of conv_clamp: {sorted(map(str, clamps))}")
+    return arguments | ({"conv_clamp": clamps.pop()} if clamps else {})
 
 
 def convert_tensors(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
@@ -87,16 +106,14 @@ def convert_tensors(tensors: Tensors, arguments: dict[str, Any]) -> tuple[Tensor
 
 def rename(name: str) -> tuple[str, str]:
     """Return a tensor's name in the network's layout and what to do with it; raise CheckpointError if it is unknown."""
-    for pattern, target, rule in RULES:
-        if match := re.fullmatch(pattern, name):
-            parts: dict[str, Any] = match.groupdict()
-            if "size" in parts:
-                block = int(math.log2(int(parts["size"]))) - 2
-                up = parts.get("conv") == "0"
-                parts |= {"block": block, "before": block - 1, "layer": 2 * block - up}
-                rule = "conv up" if rule == "conv" and up else rule
-            return target.format(**parts), rule
-    raise CheckpointError(f"a StyleGAN2 with an unknown tensor {name[:80]!r}")
+    match, target, rule = find_rule(RULES, name, "a StyleGAN2")
+    parts: dict[str, Any] = match.groupdict()
+    if "size" in parts:
+        block = int(math.log2(int(parts["size"]))) - 2
+        up = parts.get("conv") == "0"
+        parts |= {"block": block, "before": block - 1, "layer": 2 * block - up}
+        rule = "conv up" if rule == "conv" and up else rule
+    return target.format(**parts), rule
 
 
 def apply_rule(tensor: Tensor, rule: str) -> Tensor:
@@ -108,12 +125,3 @@ def apply_rule(tensor: Tensor, rule: str) -> Tensor:
     if rule == "noise":
         return tensor[None, None]
     return tensor
-
-
-def add_missing_noise(state_dict: Tensors) -> None:
-    """Give layers that were trained without noise one of strength 0."""
-    for name in [name for name in state_dict if re.fullmatch(r"layers\.\d+\.bias", name)]:
-        layer = name.removesuffix(".bias")
-        height, width = (side * 2 ** ((int(layer.split(".")[1]) + 1) // 2) for side in state_dict["const"].shape[2:])
-        state_dict.setdefault(f"{layer}.noise", torch.zeros(1, 1, height, width))
-        state_dict.setdefault(f"{layer}.noise_strength", torch.zeros([]))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from higan.checkpoints.formats.layout import Converted, Tensors, layer_clamp, require_arguments
+from higan.checkpoints.formats.layout import Converted, Tensors, find_rule, require_arguments
+from higan.checkpoints.formats.nvlabs import MAPPING, arguments_of
 from higan.checkpoints.networks import StoredNetwork
 from higan.errors import CheckpointError
 
 LAYER = r"synthesis\.L(?P<index>\d\d?)_(?P<size>\d{1,5})_(?P<channels>\d{1,5})\."
 # name in the file, name here
-RULES = [
-    (r"mapping\.w_avg", "w_avg"),
-    (r"mapping\.embed\.(?P<last>weight|bias)", "mapping.embed.{last}"),
-    (r"mapping\.fc(?P<index>\d\d?)\.(?P<last>weight|bias)", "mapping.dense.{index}.{last}"),
+RULES: list[tuple[str, ...]] = [
+    *MAPPING,
     (r"synthesis\.input\.(?P<last>weight|phases|transform)", "input.{last}"),
     (r"synthesis\.input\.freqs", "input.frequencies"),
     (r"synthesis\.input\.affine\.(?P<last>weight|bias)", "input.style.{last}"),
@@ -45,13 +43,10 @@ def recognise(network: StoredNetwork) -> bool:
 
 def convert(network: StoredNetwork) -> Converted:
     """Return family, state dict and settings; raise CheckpointError if tensors or arguments are not the family's."""
-    arguments = dict(network.arguments)
-    for part in ("mapping_kwargs", "synthesis_kwargs"):
-        arguments |= arguments.get(part, {})
+    arguments = arguments_of(network, "StyleGAN3")
     for name in ATTRIBUTES:
         if (value := network.attributes.get(f"synthesis.{name}")) is not None:
             arguments[name] = value
-    arguments |= layer_clamp("StyleGAN3", network.attributes)
     return "stylegan3", *convert_tensors(network.load(), arguments)
 
 
@@ -89,9 +84,6 @@ def rename(name: str) -> tuple[str, dict[int, int]]:
 
     Raises CheckpointError if the name is not known.
     """
-    for pattern, target in RULES:
-        if match := re.fullmatch(pattern, name):
-            parts = match.groupdict()
-            size = {int(parts["index"]): int(parts["size"])} if "size" in parts else {}
-            return target.format(**parts), size
-    raise CheckpointError(f"a StyleGAN3 with an unknown tensor {name[:80]!r}")
+    match, target, *_ = find_rule(RULES, name, "a StyleGAN3")
+    parts = match.groupdict()
+    return target.format(**parts), {int(parts["index"]): int(parts["size"])} if "size" in parts else {}

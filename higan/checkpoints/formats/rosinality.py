@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from higan.checkpoints.formats.layout import Converted, Tensors
+from higan.checkpoints.formats.layout import Converted, Tensors, add_missing_noise, find_rule
 from higan.checkpoints.networks import StoredNetwork
 from higan.checkpoints.pickles.stored import StoredTensor
 from higan.errors import CheckpointError
@@ -52,19 +52,18 @@ def convert(network: StoredNetwork) -> Converted:
         tensor = tensors.pop(name)
         if not name.endswith(".kernel"):  # fixed by the architecture
             state_dict[rename(name)] = reshape(name, tensor)
-    add_missing_noise(state_dict, network)
+    if add_missing_noise(state_dict):  # of the program's first versions, which drew it anew
+        network.notes.append("the file has no noise images: without --noise=random there is no noise")
     return "stylegan2", state_dict, {"architecture": "skip"}
 
 
 def rename(name: str) -> str:
     """Return a tensor's name in the network's layout; raise CheckpointError if it is unknown."""
-    for pattern, target in RULES:
-        if match := re.fullmatch(pattern, name):
-            parts: dict[str, Any] = match.groupdict()
-            index = -1 if parts.get("index") is None else int(parts["index"])  # -1: the first block, of 4x4
-            parts |= {"layer": index + 1, "block": index + 1, "dense": int(parts.get("dense") or 1) - 1}
-            return target.format(**parts)
-    raise CheckpointError(f"a StyleGAN2 of rosinality's program with an unknown tensor {name[:80]!r}")
+    match, target = find_rule(RULES, name, "a StyleGAN2 of rosinality's program")
+    parts: dict[str, Any] = match.groupdict()
+    index = -1 if parts.get("index") is None else int(parts["index"])  # -1: the first block, of 4x4
+    parts |= {"layer": index + 1, "block": index + 1, "dense": int(parts.get("dense") or 1) - 1}
+    return str(target.format(**parts))
 
 
 def reshape(name: str, tensor: Tensor) -> Tensor:
@@ -82,14 +81,3 @@ def reshape(name: str, tensor: Tensor) -> Tensor:
     if name.endswith("noise.weight") and tensor.numel() == 1:
         return tensor.reshape([])
     return tensor.flatten() if name.startswith("to_rgb") and name.endswith("bias") else tensor
-
-
-def add_missing_noise(state_dict: Tensors, network: StoredNetwork) -> None:
-    """Give a network of the program's first versions, which drew its noise anew, noise images of zeros."""
-    for name in [name for name in state_dict if re.fullmatch(r"layers\.\d+\.noise_strength", name)]:
-        layer = int(name.split(".")[1])
-        if f"layers.{layer}.noise" not in state_dict:
-            height, width = (side * 2 ** ((layer + 1) // 2) for side in state_dict["const"].shape[2:])
-            state_dict[f"layers.{layer}.noise"] = torch.zeros(1, 1, height, width)
-            note = "the file has no noise images: without --noise=random there is no noise"
-            network.notes += [note] if note not in network.notes else []
