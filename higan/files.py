@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -160,10 +160,15 @@ def read_rows(path: str | Path, start: int, stop: int) -> np.ndarray:
 def read_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype, int]:
     """Return shape, dtype and the position of the first value of an .npy file; raise HiganError if it is not one."""
     with _header_checked(path), open_file(path) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file, max_header_size=HEADER_BYTES)
+        shape, _, dtype = parse_header(file)
         return shape, dtype, file.tell()
+
+
+def parse_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether in Fortran's order, and dtype of an .npy file that is open at its start; errors are any."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file, max_header_size=HEADER_BYTES)
 
 
 @contextmanager

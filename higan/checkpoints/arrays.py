@@ -16,7 +16,7 @@ from higan.checkpoints.pickles.stored import StoredTensor
 from higan.checkpoints.pickles.unpickling import read_numpy_object, read_objects
 from higan.devices import require_memory
 from higan.errors import CheckpointError, HiganError
-from higan.files import HEADER_BYTES, is_file, open_file, read_header
+from higan.files import is_file, open_file, parse_header, read_header
 from higan.runs.run import read_array
 
 NPY_START, ZIP_START = b"\x93NUMPY", b"PK\3\4"
@@ -82,13 +82,7 @@ def read_npz(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, np.ndarray
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
+                    shape, fortran, dtype = parse_header(file)
                     data = file.read()
                 if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data):
                     raise CheckpointError(f"its {name!r} is no plain array of {dtype} {list(shape)}")
