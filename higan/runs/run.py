@@ -11,10 +11,9 @@ import logging
 import os
 import platform
 import shutil
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,7 +39,6 @@ RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "ar
 RUN_FILE, BLOCK_FOLDER = "run.json", "blocks"
 EARLIER_IMAGE_FOLDER = "images"  # where runs of version 0.1 wrote images, whose record does not say where
 BYTES_PER_PIXEL = {"jpg": 0.8, "png": 2.3, "webp": 0.6}  # upper estimates, from noisy pictures
-IMAGES_WAITING = 512
 FREE_RESERVE = 2**26
 
 
@@ -108,9 +106,9 @@ class Run:
         self.files: dict[str, tuple[BinaryIO, int]] = {}  # by name; with the place of the first row
         self.encoders = ThreadPoolExecutor(max_workers=max(2, min(8, (os.cpu_count() or 1) // 2)))
         self.finisher = ThreadPoolExecutor(max_workers=1)
-        self.waiting = threading.Semaphore(IMAGES_WAITING)
-        self.images: list[Future[None]] = []
-        self.unfinished: list[Future[None]] = []
+        self.images: list[Future[None]] = []  # of the block under way
+        self.encoding: list[Future[None]] = []  # those that were written last
+        self.finishing: Future[None] | None = None
 
     def begin(self, overwrite: bool = False) -> list[int]:
         """Lock the folder, make the files or find those of the same run, and return the blocks that are not done.
@@ -201,23 +199,21 @@ class Run:
 
     def write_images(self, start: int, images: np.ndarray) -> None:
         """Encode and write uint8 images [N, H, W, C] as images `start`, start + 1, ... in the background."""
-        for index, image in enumerate(images, start):
-            self.waiting.acquire()
-            future = self.encoders.submit(self._write_image, index, image)
-            future.add_done_callback(lambda _: self.waiting.release())
-            self.images.append(future)
+        wait(self.encoding)  # so that no more than two batches are in memory
+        self.encoding = [self.encoders.submit(self._write_image, *item) for item in enumerate(images, start)]
+        self.images += self.encoding
 
     def finish(self, block: int) -> None:
         """Flush and mark a block, in the background, once all its rows are written. Raise what went wrong before."""
+        self.drain()
         images, self.images = self.images, []
-        self.unfinished.append(self.finisher.submit(self._finish, block, images))
-        while len(self.unfinished) > 2 or (self.unfinished and self.unfinished[0].done()):
-            self.unfinished.pop(0).result()
+        self.finishing = self.finisher.submit(self._finish, block, images)
 
     def drain(self) -> None:
         """Wait until every finished block is marked."""
-        while self.unfinished:
-            self.unfinished.pop(0).result()
+        finishing, self.finishing = self.finishing, None
+        if finishing is not None:
+            finishing.result()
 
     def complete(self) -> None:
         """Record that all blocks are done; call once, after every process has drained its own."""
