@@ -113,8 +113,11 @@ def why_not(name: str) -> str:
     return ""
 
 
-def load_own(name: str, device: torch.device, **options: Any) -> Predictor:
-    """Return the predictor made by the callable that `name`, "package.module:callable", points to."""
+def call_own(name: str, what: str, **options: Any) -> Any:
+    """Return what the callable that `name`, "package.module:callable", points to makes of `options`.
+
+    Raises HiganError, which begins with `what` it is to make, if the module cannot be imported or the call fails.
+    """
     module_name, _, attribute = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # a module beside the user, as with `python -m`
@@ -123,15 +126,20 @@ def load_own(name: str, device: torch.device, **options: Any) -> Predictor:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise HiganError(
-            f"predictor {name!r}: cannot import {module_name!r} ({reason}); expected package.module:callable"
+            f"{what} {name!r}: cannot import {module_name!r} ({reason}); expected package.module:callable"
         ) from error
     make = getattr(module, attribute, None)
     if not callable(make):
-        raise HiganError(f"predictor {name!r}: {module_name} has no callable {attribute!r}")
+        raise HiganError(f"{what} {name!r}: {module_name} has no callable {attribute!r}")
     try:
-        made = make(device=device, **options)
+        return make(**options)
     except Exception as error:
-        raise HiganError(f"predictor {name!r}: the call failed ({type(error).__name__}: {error})") from error
+        raise HiganError(f"{what} {name!r}: the call failed ({type(error).__name__}: {error})") from error
+
+
+def load_own(name: str, device: torch.device, **options: Any) -> Predictor:
+    """Return the predictor made by the callable that `name`, "package.module:callable", points to."""
+    made = call_own(name, "predictor", device=device, **options)
     if isinstance(made, Predictor):
         return made
     members = {"names": "{group: [name, ...]}", "predict": "uint8 images [N, H, W, 3] -> {group: [N, K]}"}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from higan.errors import HiganError
+from higan.predictors import call_own
 
 Features = Callable[[Tensor], list[Tensor]]
 
@@ -40,15 +38,9 @@ def load_features(name: str | None, otherwise: str, device: torch.device) -> tup
         return name, None
     if name in KNOWN:
         return name, KNOWN[name](device)
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise HiganError(f"unknown features {name!r}; known: {', '.join(KNOWN)}, none, or module:callable of your own")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        return name, getattr(importlib.import_module(module_name), attribute)(device=device)
-    except Exception as error:
-        raise HiganError(f"features {name!r} cannot be had ({type(error).__name__}: {error})") from error
+    return name, call_own(name, "features", device=device)
 
 
 def rooms_features(device: torch.device) -> Features:
