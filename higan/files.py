@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import tempfile
 import warnings
@@ -124,6 +125,17 @@ def read_small(path: str | Path) -> bytes:
         content = file.read(SMALL_FILE + 1)
     if len(content) > SMALL_FILE:
         raise OSError(errno.EFBIG, f"it has more than {format_size(SMALL_FILE)}")
+    return content
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Return the object in a small JSON file; OSError if it cannot be read, ValueError if it holds something else."""
+    try:
+        content = json.loads(read_small(path))
+    except RecursionError:
+        raise ValueError("lists in lists, too deep to be read") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}; expected an object {{...}}")
     return content
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError
-from higan.files import is_file, read_small
+from higan.files import is_file, read_json
 
 CONFIG, TRAINING = "config.json", "state_dict.pth"  # what huggingface's and ajbrock's programs write
 WEIGHTS = ("pytorch_model.bin", "model.safetensors", "G_ema.pth")  # what a folder is searched for
@@ -57,12 +56,11 @@ def read_config(path: Path) -> dict[str, Any] | None:
     if not is_file(path):
         return None
     try:
-        content = json.loads(read_small(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} beside it cannot be read ({str(error)[:200]}); expected JSON") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} beside it holds a {type(content).__name__}; expected settings by name")
-    return content
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path.name} beside it cannot be read ({str(error)[:200]}); expected settings by name"
+        ) from None
 
 
 def read_training(path: Path) -> dict[Any, Any]:

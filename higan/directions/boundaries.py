@@ -20,9 +20,9 @@ import numpy as np
 
 from higan.checkpoints.arrays import read_arrays
 from higan.errors import HiganError
-from higan.files import SMALL_FILE, is_file, read_small, write_array, write_atomic
+from higan.files import SMALL_FILE, is_file, read_json, write_array, write_atomic
 from higan.generators.layer_sets import MOST_LAYERS, format_layers, parse_layers
-from higan.generators.network import SPACES, per_layer
+from higan.generators.network import SPACES, per_layer, single
 
 UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')  # characters that some file system does not take
 BLOCK_BYTES = 2**25  # how much of a memory-mapped file is looked at before its pages are given back
@@ -131,8 +131,7 @@ def read_boundary(
     own, named = name_and_space(path)
     if named is not None and per_layer(named) != (direction.ndim == 3):
         own, named = f"{own}_{named}", None
-    single = [each for each in spaces if not per_layer(each)]
-    space = space or stated or named or (SPACES[-1] if direction.ndim == 3 else single[-1])
+    space = space or stated or named or (SPACES[-1] if direction.ndim == 3 else single(spaces))
     if not per_layer(space) and direction.ndim == 3 and (direction == direction[:, :1]).all():
         direction = direction[:, 0]
     if per_layer(space) != (direction.ndim == 3):
@@ -333,14 +332,12 @@ def read_direction(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 def read_description(path: Path) -> dict[str, Any]:
     """Return the JSON of a boundary, {} if there is none, once it is sure that it can be written again."""
     try:
-        info = json.loads(read_small(path))
+        info = read_json(path)
         json.dumps(info, indent=2, allow_nan=False)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise HiganError(f"{path} is not readable JSON ({error}); correct it or delete it") from None
-    if not isinstance(info, dict):
-        raise HiganError(f"{path} holds a {type(info).__name__}; expected an object with space, layers, ...")
     layers, others = info.get("layers"), info.get("conditioned_on")
     if layers is not None and not (
         isinstance(layers, list) and all(type(layer) is int and layer >= 0 for layer in layers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from higan.checkpoints.networks import find_networks
 from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError
-from higan.files import read_small
+from higan.files import read_json
 
 PROGRAMS = {  # a part of the zip file -> what it is
     "constants.pkl": "a TorchScript program",
@@ -84,11 +83,8 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], origin: str)
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; raise CheckpointError, which names it, if there is none."""
     try:
-        settings = json.loads(read_small(path).decode())
+        return read_json(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no JSON file ({error})") from None
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} holds a {type(settings).__name__}; expected an object {{...}}")
-    return settings
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON file of settings ({error})") from None

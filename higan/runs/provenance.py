@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higan.errors import HiganError
-from higan.files import digest, read_small, write_atomic
+from higan.files import digest, read_json, write_atomic
 from higan.runs.run import read_run
 
 if TYPE_CHECKING:
@@ -60,14 +60,11 @@ def origin_of(path: str | Path) -> Origin:
 def read_record(path: Path) -> Origin:
     """Return what the .json beside an array says of its making, {} if there is none; HiganError if it is damaged."""
     try:
-        content = json.loads(read_small(path))
+        return select(read_json(path), path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise HiganError(f"{path} is not readable JSON ({error}); correct it or delete it") from None
-    if not isinstance(content, dict):
-        raise HiganError(f"{path} holds a {type(content).__name__}; expected an object with space, model_name, ...")
-    return select(content, path)
 
 
 def write_record(path: str | Path, origin: Mapping[str, Any]) -> None:

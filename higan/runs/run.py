@@ -29,7 +29,7 @@ from higan.files import (
     format_size,
     is_file,
     map_array,
-    read_small,
+    read_json,
     write_atomic,
 )
 from higan.runs.folders import Lock, open_folder, remove_strays
@@ -401,12 +401,12 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
     """Return the content of `folder`/run.json, None if there is none; raise HiganError if it is not of a run."""
     path = Path(folder) / RUN_FILE
     try:
-        content = json.loads(read_small(path))
+        content = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise HiganError(f"cannot read {path} ({error}); delete it or choose another folder") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if content.get("format") != FORMAT:
         raise HiganError(f"{path} is not the record of a run of this version; choose another --output_dir")
     for key, kind in RECORD.items():
         if type(content.get(key)) is not kind:

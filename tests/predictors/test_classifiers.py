@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_named(state: dict[str, Tensor]) -> None:
     Path("scenes.json").write_text("[" * 100_000)
     check("timm:resnet18=scenes.pth", "scenes.json is no JSON file")
     Path("scenes.json").write_text("[]")
-    check("timm:resnet18=scenes.pth", "scenes.json holds a list; expected an object")
+    check("timm:resnet18=scenes.pth", "scenes.json is no JSON file of settings (it holds a list; expected an object")
     for settings, words in (
         ({"names": []}, "names is []; expected a list of them, one per output"),
         ({"names": "indoor"}, "names is indoor; expected a list"),
