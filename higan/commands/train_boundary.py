@@ -247,11 +247,15 @@ def trained(
 def space_of(args: argparse.Namespace, codes: np.ndarray) -> str:
     """Return the latent space of the directions; raise HiganError where it is not that of the codes, and cannot be."""
     from higan.generators.codes import stated_space
+    from higan.generators.network import layered, per_layer, space_of
 
     stated, _ = stated_space(args.data_path)
     asked = args.latent_space_type
-    own = "wp" if codes.ndim == 3 else (stated if stated in ("z", "w") else None) or asked or "w"
-    if asked not in (None, own) and (asked, own, args.solver) != ("wp", "w", "gradient"):
+    own = space_of(codes.ndim)
+    if not per_layer(own):
+        own = (stated if stated and not per_layer(stated) else None) or asked or own
+    spread = args.solver == "gradient" and layered(own)  # over the layers, each of which gets a direction of its own
+    if asked not in (None, own) and not (spread and per_layer(asked)):
         raise HiganError(
             f"--latent_space_type is {asked}, but {args.data_path} holds codes of {own}; give codes of {asked}"
         )
@@ -278,20 +282,20 @@ def find_slopes(
     from higan.directions.gradient import gradient_slopes, require_same_scores
     from higan.directions.steps import step_slopes
     from higan.directions.training import find_covariance
+    from higan.generators.network import per_layer, space_of
     from higan.logs import progress
 
     generator, predictor = load_source(args)
     num = min(args.probes or PROBES[args.solver], len(codes))
     rows = np.sort(np.random.default_rng(args.seed).choice(len(codes), num, replace=False))
-    own = "wp" if codes.ndim == 3 else ("w" if space == "wp" else space)
+    own = space_of(codes.ndim) if per_layer(space) else space
     probes = torch.from_numpy(np.asarray(codes[rows], dtype=np.float32))
     picked = {name: np.asarray(values[rows], dtype=np.float64) for name, values in columns.items()}
     require_same_scores(generator, predictor, probes[:8], own, {name: picked[name][:8] for name in picked})
     if args.solver == "gradient":
         shown = partial(progress, desc="gradients", unit="batch")
-        layered = space == "wp"
         return gradient_slopes(
-            generator, predictor, probes, own, list(wanted), layered, lambda rows: shown(iterable=rows)
+            generator, predictor, probes, own, list(wanted), per_layer(space), lambda rows: shown(iterable=rows)
         )
     samples = ridge_slopes(codes, columns, args.invalid_value, 0, args.seed)
     return step_slopes(

@@ -86,14 +86,15 @@ def channels(args: argparse.Namespace, generator: Generator) -> list[Boundary]:
     from higan.logs import progress
     from higan.predictors import load_predictor
 
-    if "wp" not in generator.spaces:
+    if not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no styles; channels need a StyleGAN")
     predictor = load_predictor(args.predictor_name or generator.predictor or "scene", args.device)
     names = [name for members in predictor.names.values() for name in members]
-    codes = generator.to_wp(generator.sample(args.probes, args.seed), "z")
+    first, entry = generator.spaces[0], generator.entry
+    codes = generator.to_entry(generator.sample(args.probes, args.seed), first)
     shown = partial(progress, desc="gradients", unit="batch")
-    slopes = gradient_slopes(generator, predictor, codes, "wp", names, True, lambda rows: shown(iterable=rows))
-    more = generator.to_wp(generator.sample(min(args.samples, 1000), args.seed), "z")
+    slopes = gradient_slopes(generator, predictor, codes, entry, names, True, lambda rows: shown(iterable=rows))
+    more = generator.to_entry(generator.sample(min(args.samples, 1000), args.seed), first)
     return find_channels(generator, slopes, more, args.score_name or names, args.num)
 
 

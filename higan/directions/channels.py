@@ -46,15 +46,14 @@ def find_channels(
     -------
     Boundaries of w+ [1, L, D] of norm 1, called NAME_LAYER_CHANNEL, with the score as target; `info` holds layer,
     channel, how far the style moves per unit of distance, its standard deviation, and how many of these lie in distance
-    2 (`reach`). Channels that no code moves
-    alone, of layers with more channels than a code has values, are left out.
+    2 (`reach`). Channels that no code moves alone, of layers with more channels than a code has values, are left out.
 
     Raises
     ------
     HiganError
         The model has no styles, slopes are not per layer, or no channel can be moved alone.
     """
-    if "wp" not in generator.spaces:
+    if not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no styles; channels need a StyleGAN")
     if slopes.values.ndim != 3:
         raise HiganError("slopes are not per layer; channels need those of w+")
@@ -93,7 +92,7 @@ def find_channels(
                 "layers_from": "file",
             }
             title = f"{fit_for_files(name)}_{layer:02d}_{channel:03d}"
-            boundaries.append(Boundary(title, direction, "wp", (layer,), info, name))
+            boundaries.append(Boundary(title, direction, generator.entry, (layer,), info, name))
     return boundaries
 
 

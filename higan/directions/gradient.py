@@ -13,6 +13,7 @@ from higan.directions.boundaries import find_name
 from higan.directions.slopes import Slopes, mean_angle
 from higan.errors import HiganError
 from higan.generators import Generator
+from higan.generators.network import layered
 from higan.predictors import Predictor
 
 GROUPS = 8  # of samples, whose directions are compared
@@ -46,13 +47,12 @@ def gradient_slopes(
     HiganError
         The predictor cannot be differentiated, lacks a score, or codes do not fit the model.
     """
-    layered = "wp" in generator.spaces
-    if layered and space == "z":
+    if generator.has_layers and not layered(space):
         raise HiganError("gradients are taken in w or w+; give codes of w (w.npy of the same run)")
-    if per_layer and not layered:
+    if per_layer and not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no layers; leave --latent_space_type wp out")
     columns = find_columns(predictor, names)
-    entry = generator.to_wp(codes, space) if layered else torch.as_tensor(codes).to(generator.device, torch.float32)
+    entry = generator.to_entry(codes, space)
     require_gradient(generator, predictor, entry[:2])
     num, groups = len(entry), np.arange(len(entry)) * GROUPS // len(entry)
     sums = np.zeros((GROUPS, len(columns), *entry.shape[1:]))
@@ -69,8 +69,8 @@ def gradient_slopes(
             np.add.at(sums[:, index], groups[rows], each)
             squares[index] += np.square(each).sum()
     common = np.square(sums.sum(axis=0) / num).reshape(len(columns), -1).sum(axis=1) / (squares / num).clip(min=1e-300)
-    if layered and not per_layer and space == "w":
-        sums = np.tensordot(sums, generator.psi().double().numpy(), ([2], [0]))
+    if not per_layer and (strength := generator.strength(space)) is not None:
+        sums = np.tensordot(sums, strength.double().numpy(), ([2], [0]))
     std = scores.std(axis=0)
     std[std == 0] = 1
     values = sums.sum(axis=0) / num / std.reshape(-1, *[1] * (sums.ndim - 2))

@@ -13,6 +13,7 @@ from higan.directions.scores import find_classes, say_unfit, valid_rows
 from higan.directions.slopes import mean_angle, plain
 from higan.directions.svm import MOST_C, SOLVERS, Plane, blocks_of, fit_hyperplane, scale_free
 from higan.errors import HiganError
+from higan.generators.network import space_of
 
 REACH_ROWS = 10_000
 FAR = 3.0  # standard deviations
@@ -204,7 +205,7 @@ def train_boundary(
         raise HiganError("--bootstrap is 1; an angle needs at least 2 resampled boundaries")
     if solver == "ridge":
         slopes = ridge_slopes(codes, {name: scores}, invalid_value, bootstrap or RESAMPLES, seed)
-        return with_reach(slopes.boundary(name, space or ("wp" if codes.ndim == 3 else "w")), codes)
+        return with_reach(slopes.boundary(name, space or space_of(codes.ndim)), codes)
     if solver not in SOLVERS:
         raise HiganError(f"unknown solver {solver!r}; expected one of {', '.join((*SOLVERS, 'ridge'))}")
     if C != "auto" and not (isinstance(C, int | float) and 0 < C <= MOST_C):
@@ -251,7 +252,7 @@ def train_boundary(
         info["bootstrap"] = bootstrap
         info["bootstrap_angle"] = bootstrap_angle(train, selection.train_labels, solver, weights, seed, bootstrap)
     direction = np.stack([normal for normal, _ in planes]).reshape(1, *codes.shape[1:]).astype(np.float32)
-    space = space or ("wp" if codes.ndim == 3 else "w")
+    space = space or space_of(codes.ndim)
     return with_reach(Boundary(fit_for_files(name) if name else name, direction, space, None, info, name), codes)
 
 

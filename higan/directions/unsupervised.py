@@ -15,6 +15,7 @@ from higan.directions.boundaries import Boundary
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.layer_sets import parse_layers
+from higan.generators.network import layered, single
 
 METHODS = ("pca", "activations", "closed_form", "random")
 BATCH = 1024
@@ -60,7 +61,7 @@ def find_directions(
 
     >>> boundaries = find_directions(generator, "closed_form", 5, layers="2-5")
     """
-    space = "w" if "w" in generator.spaces else "z"
+    space = single(generator.spaces)
     width = generator.code_shape(space)[0]
     if method not in METHODS:
         raise HiganError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
@@ -79,7 +80,7 @@ def find_directions(
         if not num < samples:
             raise HiganError(f"{samples} samples are too few for {num} components; give more --samples than --num")
         if method == "pca":
-            if space == "z":
+            if not layered(space):
                 raise HiganError(
                     f"{generator.name} ({generator.family}) has no w, and z varies alike everywhere; use activations"
                 )
@@ -123,7 +124,7 @@ def style_eigenvectors(generator: Generator, layers: Sequence[int] | None) -> tu
 
     As in the authors' program, the weights of every channel are scaled to norm 1 first.
     """
-    if "wp" not in generator.spaces:
+    if not generator.has_layers:
         raise HiganError(f"{generator.name} ({generator.family}) has no styles to factorise; use activations or random")
     found = style_weights(generator)
     weights = np.concatenate([found[layer] for layer in (range(len(found)) if layers is None else layers)]).T
@@ -153,10 +154,11 @@ def activation_components(
     codes, activations = [], []
     for start in range(0, samples, generator.batch_size):
         z = generator.sample(min(generator.batch_size, samples - start), seed, start)
-        entry = generator.to_wp(z, "z") if "wp" in generator.spaces else z
+        found = generator.follow(z, generator.spaces[0])
+        entry = found[generator.entry]
         state = generator.advance(generator.initial(entry), entry, 0, min(layer + 1, generator.num_layers))
         left = next(part for part in state if part is not None and part.ndim > 1)
-        codes.append((generator.map(z) if "w" in generator.spaces else z).cpu().numpy())
+        codes.append(found[single(generator.spaces)].cpu().numpy())
         activations.append(left.float().flatten(1).cpu().numpy())
         if start == 0:
             if activations[0].shape[1] > MOST_VALUES:
@@ -169,8 +171,8 @@ def activation_components(
     pca = PCA(most, svd_solver="randomized", random_state=seed).fit(table)
     coordinates = pca.transform(table).astype(np.float64)
     target = np.concatenate(codes).astype(np.float64)
-    found = np.linalg.lstsq(coordinates, target - target.mean(axis=0), rcond=None)[0]
-    return upright(found), pca.explained_variance_.astype(np.float64)
+    directions = np.linalg.lstsq(coordinates, target - target.mean(axis=0), rcond=None)[0]
+    return upright(directions), pca.explained_variance_.astype(np.float64)
 
 
 def upright(directions: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ how codes are truncated are its own; nobody else asks which family a network is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +28,16 @@ def layered(space: str) -> bool:
 def per_layer(space: str) -> bool:
     """Whether a code of `space` holds a row for each layer, as in wp."""
     return space == SPACES[-1]
+
+
+def single(spaces: Sequence[str] = SPACES) -> str:
+    """Return the last of `spaces` in which a code is one row: w, or z of a network without w."""
+    return [space for space in spaces if not per_layer(space)][-1]
+
+
+def space_of(dimensions: int) -> str:
+    """Return the space of codes of which only the dimensions are known: wp of [N, L, D], w of [N, D]."""
+    return SPACES[-1] if dimensions == 3 else single()
 
 
 @runtime_checkable
