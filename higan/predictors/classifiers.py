@@ -27,7 +27,6 @@ from higan.predictors.preprocessing import (
 )
 from higan.predictors.weights import fill_network, read_settings, read_weights
 
-LIBRARIES = ("torchvision", "timm")
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
     "softmax": lambda logits: logits.softmax(dim=1),

@@ -18,7 +18,7 @@ from higan.directions.boundaries import Boundary
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.generator import NotFiniteError
-from higan.generators.network import State, layered
+from higan.generators.network import State, layered, single
 from higan.predictors import Predictor
 from higan.rescoring.statistics import group_rows
 
@@ -185,13 +185,13 @@ def prepare_codes(
     codes: np.ndarray | Tensor | None,
     space: str,
 ) -> dict[str, Tensor]:
-    """Return what synthesis starts from: "wp" where the model has it, and "z" if it is moved, on the device.
+    """Return what synthesis starts from, wp where the model has it, and z if it is moved, by space, on the device.
 
     With z of a conditional model come their classes, "labels", int64 [N].
     """
     given = generator.sample(num, seed) if codes is None else torch.as_tensor(codes).to(torch.float32)
     if codes is None:
-        space = "z"
+        space = generator.spaces[0]
     if not len(given) or not bool(torch.isfinite(given).all()):
         raise HiganError("codes are empty or not finite; expected finite numbers")
     if codes is not None:
@@ -210,7 +210,8 @@ def prepare_codes(
 
 def random_boundaries(generator: Generator, boundaries: Sequence[Boundary], num: int, seed: int) -> list[Boundary]:
     """Return `num` random unit directions, in w unless all boundaries are of z."""
-    space = "w" if any(layered(boundary.space) for boundary in boundaries) else "z"
+    of_layers = any(layered(boundary.space) for boundary in boundaries)
+    space = single(generator.spaces) if of_layers else generator.spaces[0]
     random = np.random.default_rng([seed, 1])
     directions = random.standard_normal((num, 1, *generator.code_shape(space)))
     directions /= np.linalg.norm(directions, axis=2, keepdims=True)
@@ -305,7 +306,7 @@ def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, sample
     The state below the lowest layer that a move changes is that of the unmoved samples: it is computed once, and only
     the layers from there on again.
     """
-    last = generator.num_layers
+    first, last = generator.spaces[0], generator.num_layers
     sums = Sums(plan, samples[:size])
     rows = slice(sums.rows.start, sums.rows.stop)
     wp = plan.base[generator.entry][rows] if generator.has_layers else None
@@ -318,14 +319,14 @@ def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, sample
         sums.add(move, predict(predictor, moved, rows.start), image_change(images, moved))
 
     if wp is None:
-        images = generator.synthesize(plan.base["z"][rows], "z", labels)
+        images = generator.synthesize(plan.base[first][rows], first, labels)
     else:
         below = generator.initial(wp)
         images = draw(below, wp, 0)
     sums.values["base"] = predict(predictor, images, rows.start)
     for index, move in enumerate(plan.moves):
         if move.first is None:
-            add(index, generator.synthesize(move.apply(plan.base["z"][rows], rows), "z", labels))
+            add(index, generator.synthesize(move.apply(plan.base[first][rows], rows), first, labels))
     if wp is None:
         return sums
     for layer in range(1 + max((move.first for move in plan.moves if move.first is not None), default=-1)):
