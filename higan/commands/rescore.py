@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -75,6 +74,8 @@ def main() -> None:
 
     log = open_log()
     log.info("loading %s", args.model_name)
+
+    import shutil
 
     from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory

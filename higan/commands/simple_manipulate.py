@@ -11,7 +11,6 @@ as MODEL_ATTRIBUTE.html, which opens in any browser. `manipulate.py` has more op
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -141,6 +140,8 @@ def main() -> None:
 
 def invert_picture(args: argparse.Namespace, generator: Generator) -> tuple[Picture, dict[str, Tensor]]:
     """Return the picture and its codes, found by optimisation, by space; log how near they come."""
+    import logging
+
     from higan.editing.inversion import invert
     from higan.editing.pictures import read_picture
     from higan.predictors.features import load_features
