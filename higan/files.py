@@ -18,7 +18,7 @@ import numpy as np
 
 from higan.errors import HiganError
 
-TEMPORARY = ".tmp"  # how the names of files end that are not whole yet; they begin with a dot
+TEMPORARY = ".tmp"  # ending of files that are not whole yet; their names begin with a dot
 SMALL_FILE = 2**24  # bytes; descriptions, lists and the like are a thousandth of it
 HEADER_BYTES = 2**20  # of an .npy file; numpy's own limit is too near to 365 named fields
 DIGEST_BLOCK = 2**24

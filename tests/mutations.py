@@ -218,9 +218,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the clamp that only the layers tell is not read",
-        "layout.layer_clamp",
-        'return {"conv_clamp": clamps.pop()} if clamps else {}',
-        "return {}",
+        "nvlabs.arguments_of",
+        '{"conv_clamp": clamps.pop()} if clamps else {}',
+        "{}",
         "test_wrappings.py::test_the_stylegan2_of_the_stylegan3_program",
     ),
     Mutation(

@@ -1,7 +1,7 @@
 """The networks that a file holds, in whatever a program wrapped them: snapshots, training checkpoints, whole modules.
 
-Nothing here knows the names of one program's tensors. `find_networks` offers what could be a generator, best first, and
-the formats say which of it is.
+Nothing here knows the names of one program's tensors. `find_networks` offers what could be a generator, best first; the
+formats say which one is.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class StoredNetwork:
 
     @property
     def averaged(self) -> bool | None:
-        """Whether its name says that it is the average over the training, False if training's last, None if neither."""
+        """True if its name says that it is an average over the training, False if training left it so, else None."""
         names = [name.lower() for name in self.path]
         if any(AVERAGED.fullmatch(name) for name in names):
             return True
@@ -94,7 +94,7 @@ def find_networks(content: Any, size: int) -> list[StoredNetwork]:
     Raises
     ------
     CheckpointError
-        There is nothing else than a network that cannot be used.
+        Networks are there, and none of them can be used.
     """
     errors: list[CheckpointError] = []
     found = list(walk(content, size, errors))

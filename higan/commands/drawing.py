@@ -47,7 +47,7 @@ def compare_files(
     predictor_name: str = "",
     force: bool = False,
 ) -> None:
-    """Compare what codes and boundaries were made with with what they are used with now.
+    """Compare how codes and boundaries were made with how they are used now.
 
     Raises HiganError, unless `force`, if they are another model's; what else differs is logged.
     """

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help=words)
     add = parser.under("inversion")
     add("--steps", type=int, default=500, help="steps of the optimisation (default: 500)")
-    add("--starts", type=int, default=3, help="codes to begin with, of which the best is kept (default: 3)")
+    add("--starts", type=int, default=3, help="codes to begin with; the best is kept (default: 3)")
     add("--crop", default="center", help="center, stretch, or X,Y,W,H in pixels (default: center)")
     words = "rooms, module:callable or none (default: the model's own predictor, if it has features)"
     add("--features", metavar="NAME", help=f"network whose features are compared as well: {words}")

@@ -47,7 +47,7 @@ def run_script(main: Callable[[], None]) -> None:
             raise
         number = signal.Signals(stops[0] if stops else signal.SIGINT)
         status, line = 128 + number, f"stopped by {number.name}; run the same command again"
-    finally:  # what comes later changes nothing any more, or ends the process whatever its threads do
+    finally:  # a signal from now on ends what failed, whatever its threads do, and changes nothing else
         handle_signals(signal.SIG_DFL if status else signal.SIG_IGN)
     if status:
         from higan.logs import one_line, silence  # not above: --help is to cost no time

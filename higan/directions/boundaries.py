@@ -89,8 +89,8 @@ def read_boundary(
         the last other space that the model has for one direction. A direction that is the same at every layer is one of
         "w" or "z" too, where these are asked for.
     name
-        None: as the JSON says, else the file's name without `_boundary.npy`. Another name than the boundary's own, as
-        a list may give it, is that of the score to stand for.
+        None: as the JSON says, else the file's name without `_boundary.npy`. A list may give another name than the
+        boundary's own: that of the score it stands for.
     spaces
         Those that the model has.
 
@@ -188,7 +188,7 @@ def write_description(boundary: Boundary, path: str | Path) -> None:
 
 
 def direction_digest(direction: np.ndarray) -> str:
-    """Return the SHA-256 of a direction as float32, by which a description knows the file it belongs to."""
+    """Return the SHA-256 of a direction as float32: it tells which file a description belongs to."""
     return hashlib.sha256(direction.astype("<f4").tobytes()).hexdigest()
 
 

@@ -53,11 +53,11 @@ def read_boundary_list(
     Parameters
     ----------
     path
-        The list; or a folder, of which every boundary is taken; or the file of one boundary.
+        The list; or a folder, to take every boundary in it; or the file of one boundary.
     num_layers
         Layers of the model, to check the lines' `layers=` against.
     spaces
-        Latent spaces of the model, one of which a boundary is of that does not say of which it is.
+        Latent spaces of the model; a boundary that does not state its space is of one of these.
 
     Raises
     ------

@@ -36,7 +36,7 @@ def ridge_slopes(
     Parameters
     ----------
     codes
-        [N, D], or [N, L, D], of which each layer is regressed on alone; may be memory-mapped.
+        [N, D], or [N, L, D], each layer of them regressed on alone; may be memory-mapped.
     scores
         [N] by name. Labels are regressed on as numbers.
     invalid_value

@@ -33,7 +33,7 @@ class Selection:
     chosen
         Samples on each side before the split (on the smaller side, for labels).
     threshold
-        The score that halves the range, by which the remaining samples are judged.
+        The score that halves the range: the remaining samples are judged by it.
     invalid
         Samples left out because of their value.
     notes

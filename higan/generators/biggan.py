@@ -98,7 +98,7 @@ class BigGAN(nn.Module):
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning {conditioning!r}; expected one of {', '.join(CONDITIONINGS)}")
         if len(up) != len(channels) or not channels:
-            raise ValueError(f"{len(channels)} blocks, of which {len(up)} say whether they double the size")
+            raise ValueError(f"{len(channels)} blocks, and {len(up)} answers to whether they double the size")
         self.z_dim, self.class_dim, self.label_dim = z_dim, class_dim, label_dim
         self.w_dim = z_dim + class_dim
         self.class_names = tuple(class_names)
@@ -342,7 +342,7 @@ class DeepBlock(Block):
 
 
 class Statistics(nn.Module):
-    """Stored means and variances, [S, C], of which psi chooses one."""
+    """Stored means and variances, [S, C]: psi chooses one of each."""
 
     means: Tensor
     variances: Tensor

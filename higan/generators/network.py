@@ -84,7 +84,7 @@ class Network(Protocol):
 
     @property
     def largest_activation(self) -> int:
-        """Number of values per sample in the largest layer, by which batches are chosen."""
+        """Number of values per sample in the largest layer: batches are chosen by it."""
 
     @staticmethod
     def infer_settings(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

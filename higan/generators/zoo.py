@@ -72,8 +72,8 @@ def check_model(path: Path, name: str, model: Any) -> None:
 def folders() -> list[Path]:
     """Return the folders that may hold weight files: $HIGAN_MODELS, the project's models/, the paper's programs' own.
 
-    Those of the paper's programs are `PAPER_FOLDERS` below the current folder, or around $HIGAN_MODELS, which may name
-    their own folder or any on the way from it to one of these.
+    The paper's programs keep theirs in `PAPER_FOLDERS`, which are looked for below the current folder and around
+    $HIGAN_MODELS: that may name a program's own folder, one of these in it, or any between the two.
     """
     chosen = os.environ.get("HIGAN_MODELS")
     parts = [Path(paper).parts for paper in PAPER_FOLDERS]

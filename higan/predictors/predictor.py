@@ -27,8 +27,8 @@ class Predictor:
         Names of the scores of each group, in column order: {"attribute": ["indoor_lighting", ...], ...}.
     score
         Images [N, H, W, 3] (RGB) on `device`, uint8 -> {group: [N, K]}, K = len(names[group]). The project's own
-        predictors take float images from 0 to 255 too, of which the scores carry the gradients: this is what
-        `train_boundary.py --solver gradient` differentiates.
+        predictors take float images from 0 to 255 too, and their scores carry gradients, which
+        `train_boundary.py --solver gradient` needs.
     device
         Where `score` expects its images.
     levels

@@ -1,7 +1,7 @@
 """The `text` predictor: how well pictures fit phrases, by a CLIP model that lies on the user's disk.
 
-A score is the cosine between the embeddings of picture and phrase, or the log-odds of one phrase over another, of which
-CLIP's probabilities are made (Radford et al. 2021, "Learning transferable visual models from natural language
+A score is the cosine between the embeddings of picture and phrase, or the log-odds of one phrase over another. CLIP's
+probabilities are made of these (Radford et al. 2021, "Learning transferable visual models from natural language
 supervision", section 3.1.2).
 """
 

@@ -58,7 +58,7 @@ def manipulation_page(
     names
         Names of the samples. Default: "Sample 00000" and so on.
     numbers
-        Their numbers, by which `--samples` of the scripts knows them. Default: 0 and so on.
+        Their numbers, as `--samples` of the scripts takes them. Default: 0 and so on.
     size
         Height of the pictures on the page; 0 for their own. They are reduced where the page would pass 25 MB.
     stem

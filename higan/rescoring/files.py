@@ -109,7 +109,7 @@ def larger_answer(rescoring: Rescoring, boundary: Boundary, mark: str) -> str:
 def log_lines(rescoring: Rescoring) -> list[str]:
     """Return the paper's report, each boundary's layers and how far its score rises; then the answers.
 
-    Rises of layers are in the units of the score; boundaries are ranked in its standard deviations, in which scores of
+    Rises of layers are in the units of the score. Boundaries are ranked in its standard deviations, so that scores of
     different units compare.
     """
     lines = []

@@ -156,7 +156,7 @@ def rescore(
     batch_size = batch_size or generator.batch_size
 
     def measured(name: str, plan: Plan) -> Sums:
-        """Return the sums of a plan, of which blocks may have been measured before."""
+        """Return the sums of a plan; some of its blocks may have been measured before."""
         with blocks.of(name, plan, batch_size) if blocks is not None else nullcontext() as kept:
             return measure(generator, predictor, plan, batch_size, bar.update, kept)
 

@@ -138,7 +138,7 @@ class Answer:
 
     @property
     def ratio(self) -> float:
-        """Effect over leak, by which directions without a score are ranked."""
+        """Effect over leak: directions without a score are ranked by it."""
         return abs(self.value) / max(self.leak, 1e-3)
 
     @property

@@ -37,7 +37,7 @@ from higan.runs.folders import Lock, open_folder, remove_strays
 FORMAT = 1
 RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "arrays": dict, "versions": dict}
 RUN_FILE, BLOCK_FOLDER = "run.json", "blocks"
-EARLIER_IMAGE_FOLDER = "images"  # where runs of version 0.1 wrote images, whose record does not say where
+EARLIER_IMAGE_FOLDER = "images"  # version 0.1 wrote images there, and its records do not say so
 BYTES_PER_PIXEL = {"jpg": 0.8, "png": 2.3, "webp": 0.6}  # upper estimates, from noisy pictures
 FREE_RESERVE = 2**26
 

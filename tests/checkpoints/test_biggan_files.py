@@ -104,9 +104,9 @@ def test_own_format_keeps_the_pictures(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({}, "up"),
-        ({"up": "yes"}, "4 blocks, of which 3"),
+        ({"up": "yes"}, "4 blocks, and 3 answers"),
         ({"up": 3}, "does not fit together"),
-        ({"up": [True] * 5}, "4 blocks, of which 5"),
+        ({"up": [True] * 5}, "4 blocks, and 5 answers"),
         ({"up": [True] * 4, "epsilon": "small"}, "does not fit together"),
         ({"up": [True] * 4, "output_epsilon": None}, "does not fit together"),
         ({"up": [True] * 4, "class_names": ["a"]}, "1 names of 5 classes"),

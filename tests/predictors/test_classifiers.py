@@ -231,7 +231,7 @@ def test_a_weight_file_that_cannot_be_read(state: dict[str, Tensor], monkeypatch
     monkeypatch.setattr(higan.predictors.weights, "read_objects", fail)
     with pytest.raises(CheckpointError, match=r"scenes.pth cannot be read: Permission denied"):
         load_predictor("timm:resnet18=scenes.pth", device="cpu")
-    monkeypatch.setattr(higan.predictors.weights, "read_small", fail)
+    monkeypatch.setattr(higan.predictors.weights, "read_json", fail)
     with pytest.raises(CheckpointError, match=r"scenes.json cannot be read: Permission denied"):
         load_predictor("timm:resnet18=scenes.pth", device="cpu")
 

@@ -1,7 +1,7 @@
 """Weight files to plain values and stored tensors, without running anything that is in the file.
 
-The pickles in them are read by an interpreter of the project's own (`interpreter.py`), for which an exact table of
-names has a meaning (`allowed.py`).
+The pickles in them are read by an interpreter of the project's own (`interpreter.py`). Only the names in an exact table
+(`allowed.py`) mean anything to it.
 """
 
 from __future__ import annotations
