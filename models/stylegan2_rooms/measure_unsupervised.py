@@ -1,0 +1,141 @@
+"""Measure directions that are found without labels: how many of the predictor's 20 scores they serve, by method.
+
+python measure_unsupervised.py OUT               every method, 20 directions each; prints a Markdown table
+python measure_unsupervised.py OUT --num 40 --methods pca random              sooner, and less sure
+
+A direction serves a score if moving by 2, either way, raises it by at least 1 standard deviation, and the others by at
+most 0.3 per unit of that, in the mean of their |mean rise|. For every score the direction is chosen on one half of the
+samples, among those that serve it there the one of least leak; whether it still serves is said by the other half. The
+stricter count asks the largest leak, not the mean one, to be at most 0.3. OUT keeps what is measured of each method;
+stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import higan
+from higan.devices import keep_freed_memory
+from higan.directions.boundaries import Boundary
+from higan.directions.unsupervised import find_directions
+from higan.files import write_array
+from higan.predictors import Predictor
+
+DIRECTIONS, DISTANCE = 20, 2.0
+LEAST_EFFECT, MOST_LEAK = 1.0, 0.3
+SEED, SPREAD_SEED = 15, 16  # of the samples that are moved, and of those that give the scores' standard deviations
+SPREAD = 1000
+# method and layers: of `activations` the layer that they leave, of `closed_form` those that are factorised and moved
+METHODS: dict[str, tuple[str, str | None]] = {
+    "random": ("random", None),
+    "pca": ("pca", None),
+    "activations 0": ("activations", "0"),
+    "activations 3": ("activations", "3"),
+    "closed_form": ("closed_form", None),
+    "closed_form 0-2": ("closed_form", "0-2"),
+    "closed_form 3-5": ("closed_form", "3-5"),
+    "closed_form 6-9": ("closed_form", "6-9"),
+}
+WORDS = {
+    "random": "random directions (the control)",
+    "pca": "principal components of w (GANSpace)",
+    "activations": "principal components of what leaves layer {} (GANSpace)",
+    "closed_form": "eigenvectors of the style weights, layers {} (SeFa)",
+}
+
+
+class Bench:
+    """The model, its predictor, and the samples that are moved."""
+
+    def __init__(self, num: int) -> None:
+        self.generator = higan.load_generator("stylegan2_rooms", truncation_psi=1.0)
+        self.predictor: Predictor = higan.load_predictor("rooms")
+        self.names = [name for members in self.predictor.names.values() for name in members]
+        spread = self.generator.to_wp(self.generator.sample(SPREAD, SPREAD_SEED), "z")
+        self.std = self.score(spread).std(axis=0)
+        self.codes = self.generator.to_wp(self.generator.sample(num, SEED), "z")
+        self.base = self.score(self.codes)
+
+    def score(self, codes: Tensor) -> NDArray[np.float64]:
+        """Return raw scores [N, K] of codes wp [N, L, D]."""
+        found = self.predictor.predict(self.generator.synthesize(codes))
+        return torch.cat(list(found.values()), dim=1).double().numpy()
+
+    def rises(self, boundary: Boundary) -> NDArray[np.float32]:
+        """Return how far the scores rise in standard deviations when moved by 2 and by -2, [2, N, K]."""
+        found = []
+        for distance in (DISTANCE, -DISTANCE):
+            moved = higan.manipulate(self.codes, boundary, [distance])[:, 0]
+            found.append((self.score(moved) - self.base) / self.std)
+        return np.stack(found).astype(np.float32)
+
+    def measure(self, name: str) -> NDArray[np.float32]:
+        """Return the rises of a method's directions both ways, [2 * 20, N, K]."""
+        method, layers = METHODS[name]
+        boundaries = find_directions(self.generator, method, DIRECTIONS, layers)
+        return np.concatenate([self.rises(boundary) for boundary in boundaries])
+
+
+def effects(rises: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+    """Return effect, mean leak and largest leak per unit of it, of every move on every score, [M, K] each.
+
+    Parameters
+    ----------
+    rises
+        [M, N, K]. Leaks are infinite where a score does not rise.
+    """
+    own = rises.mean(axis=1, dtype=np.float64)
+    others = np.abs(own)[:, None, :].repeat(own.shape[1], axis=1)  # [M, K, K]: what moves along, by score
+    others[:, np.arange(own.shape[1]), np.arange(own.shape[1])] = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, largest = others.sum(axis=2) / (own.shape[1] - 1) / own, others.max(axis=2) / own
+    return own, np.where(own > 0, mean, np.inf), np.where(own > 0, largest, np.inf)
+
+
+def served(rises: NDArray[np.float32], strict: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which scores [K] a move serves on the first half of samples, and which the chosen serves on the other."""
+    half = rises.shape[1] // 2
+    (own, *leaks), (own_after, *leaks_after) = effects(rises[:, :half]), effects(rises[:, half:])
+    leak, leak_after = leaks[strict], leaks_after[strict]
+    passes = (own >= LEAST_EFFECT) & (leak <= MOST_LEAK)
+    best = np.where(passes, leak, np.inf).argmin(axis=0)
+    scores = np.arange(own.shape[1])
+    after = (own_after[best, scores] >= LEAST_EFFECT) & (leak_after[best, scores] <= MOST_LEAK)
+    return passes.any(axis=0), passes.any(axis=0) & after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("out", type=Path, metavar="OUT")
+    add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
+    add("--num", type=int, default=200, help="samples, half of them to choose directions (default: 200)")
+    args = parser.parse_args()
+    keep_freed_memory()
+    args.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(args.num)
+    print("| directions | chosen | serve | strictly | scores |\n|---|---:|---:|---:|---|")
+    for name in args.methods:
+        path = args.out / f"{name.replace(' ', '_')}_{args.num}.npy"
+        if not path.exists():
+            write_array(path, bench.measure(name))
+        rises = np.load(path)
+        chosen, still = served(rises, strict=False)
+        strictly = served(rises, strict=True)[1]
+        method, layers = METHODS[name]
+        scores = ", ".join(np.array(bench.names)[still]) or "–"
+        words = WORDS[method].format(layers or "all")
+        print(f"| {words} | {chosen.sum()} | {still.sum()} | {strictly.sum()} | {scores} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
