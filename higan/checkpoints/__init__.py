@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from higan.checkpoints.beside import weight_file
-from higan.checkpoints.formats import FORMATS
+from higan.checkpoints.formats import FORMATS, native
 from higan.checkpoints.formats.native import FORMAT, VERSION
 from higan.checkpoints.networks import describe, find_networks
 from higan.checkpoints.pickles import unpickling
@@ -37,6 +37,8 @@ class Checkpoint:
         Its weights, float32, under the names of the network.
     notes
         What a user should know of how the file was read, a line each.
+    tuned_from
+        Name and SHA-256 of the model whose weights were tuned to these, or None.
     """
 
     format: str
@@ -44,6 +46,7 @@ class Checkpoint:
     settings: dict[str, Any] = field(default_factory=dict)
     state_dict: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tuned_from: tuple[str, str] | None = None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -81,7 +84,8 @@ def read(path: Path) -> Checkpoint:
                     notes.append(
                         f"no average over the training is in the file: {'.'.join(network.path)} is used as it is"
                     )
-                return Checkpoint(kind.__name__.rpartition(".")[2], family, settings, state_dict, notes)
+                tuned_from = native.tuned_from(network) if kind is native else None
+                return Checkpoint(kind.__name__.rpartition(".")[2], family, settings, state_dict, notes, tuned_from)
     if networks:
         names = set(networks[0].tensors)
         raise CheckpointError(f"no generator of a known format; it holds {len(names)} tensors: {listing(names)}")
@@ -107,7 +111,13 @@ def listing(names: set[str], count: int = 4) -> str:
     return ", ".join(name[:60] for name in sorted(names)[:count]) + (", ..." if len(names) > count else "")
 
 
-def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor], settings: dict[str, Any]) -> None:
+def write_checkpoint(
+    path: str | Path,
+    family: str,
+    state_dict: dict[str, Tensor],
+    settings: dict[str, Any],
+    tuned_from: tuple[str, str] | None = None,
+) -> None:
     """Write weights (of any floating type) in the project's own format, whole or not at all.
 
     Parameters
@@ -118,6 +128,8 @@ def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor
         Name of the network's family, such as "stylegan2".
     settings
         Arguments of the network's constructor; those that the tensors tell may be left out.
+    tuned_from
+        Name and SHA-256 of the model that they were tuned from: its codes and boundaries belong to these weights too.
 
     Raises
     ------
@@ -126,6 +138,8 @@ def write_checkpoint(path: str | Path, family: str, state_dict: dict[str, Tensor
     """
     tensors = {name: value.detach().contiguous().cpu() for name, value in state_dict.items()}
     said = {"format": FORMAT, "family": family}
+    if tuned_from is not None:
+        said |= dict(zip(native.TUNED_FROM, tuned_from, strict=True))
     with whole_file(path) as file:
         if Path(path).suffix == ".safetensors":
             write_safetensors(file, tensors, said | {"version": str(VERSION), "settings": json.dumps(settings)})

@@ -40,12 +40,15 @@ def main() -> None:
     print(f"{'size':18} {size:,} bytes, {len(checkpoint.state_dict)} tensors, {values:,} values")
     for name, value in checkpoint.settings.items():
         print(f"{name:18} {value}")
+    if checkpoint.tuned_from:
+        print(f"{'tuned from':18} {checkpoint.tuned_from[0]} ({checkpoint.tuned_from[1][:12]})")
     for note in checkpoint.notes:
         print(f"{'note':18} {note}")
     if args.convert:
         if args.convert.exists():
             raise HiganError(f"{args.convert} is there already; choose another name or remove it")
-        write_checkpoint(args.convert, checkpoint.family, checkpoint.state_dict, checkpoint.settings)
+        said = checkpoint.settings, checkpoint.tuned_from
+        write_checkpoint(args.convert, checkpoint.family, checkpoint.state_dict, *said)
         print(f"{'written':18} {args.convert}")
 
 

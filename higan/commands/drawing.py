@@ -24,7 +24,8 @@ def load_model(args: argparse.Namespace, boundary_files: Iterable[Path] = (), de
     from higan.runs.provenance import drawn_alike, origin_of
 
     path, model = find_weights(args.model_name)
-    files = [args.latent_codes_path] if args.latent_codes_path is not None else boundary_files
+    codes = getattr(args, "latent_codes_path", None)
+    files = boundary_files if codes is None else [codes]
     origins = {str(file): origin_of(file) for file in files}
     chosen = drawn_alike(vars(args), origins, model.get("name", path.stem))
     return load_generator(

@@ -99,12 +99,15 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_drawing(self) -> None:
         """Add --truncation_psi, --truncation_layers and --noise, all None unless given, and --force."""
-        words = "(default: as the codes, else the boundaries, were made, else the model's)"
-        self.under("model")("--truncation_psi", type=float, help=f"1 is no truncation {words}")
+        self.add_truncation("as the codes, else the boundaries, were made, else the model's")
+        self.add_force()
+
+    def add_truncation(self, default: str = "the model's") -> None:
+        """Add --truncation_psi, --truncation_layers and --noise, all None unless given; their help says `default`."""
+        self.under("model")("--truncation_psi", type=float, help=f"1 is no truncation (default: {default})")
         self.under("model")("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (likewise)")
         words = "noise of the layers (likewise; const where nothing says)"
         self.under("model")("--noise", choices=("const", "none", "random"), help=words)
-        self.add_force()
 
     def add_cost(self, more: str = "") -> None:
         """Add --batch_size, whose help holds the words `more`, and --precision."""

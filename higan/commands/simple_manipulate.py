@@ -147,7 +147,7 @@ def invert_picture(args: argparse.Namespace, generator: Generator) -> tuple[Pict
     from higan.predictors.features import load_features
 
     log = logging.getLogger("higan")
-    picture = read_picture(args.picture, generator.image_size, args.crop, LARGEST_PHOTO)
+    picture = read_picture(args.picture, generator.image_size, args.crop, LARGEST_PHOTO, generator.image_channels)
     _, features = load_features(None, generator.predictor, generator.device)
     log.info("looking for the code of %s in %d steps", args.picture, args.invert_steps)
     found = invert(generator, picture.image[None], args.invert_steps, features=features)

@@ -2,6 +2,7 @@
 
 The code starts at the average and is first one for all layers (w), then one per layer (w+), as in Abdal et al. 2019
 ("Image2StyleGAN", section 3). The learning rate follows the official projector (stylegan2-ada-pytorch, projector.py).
+What no code draws, the generator can be tuned to (Roich et al. 2021, "Pivotal tuning", section 3.2).
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
 
 Features = Callable[[Tensor], list[Tensor]]  # float images [N, 3, H, W] in [-1, 1] -> maps [N, C, h, w]
 
+TUNE_STEPS = 350  # of PTI's program (danielroich/PTI, hyperparameters.py: max_pti_steps)
+WEIGHTS_RATE = 3e-4  # pti_learning_rate there
+NOISE_RATE, NOISE_WEIGHT = 0.1, 1e5  # initial_learning_rate and regularize_noise_weight of the projector
 LEARNING_RATE = 0.085  # in standard deviations of w; the projector's 0.1 is in units of w, whose deviation is near 1
+BETAS = (0.9, 0.99)  # of Adam; the projector's 0.999 remembers the first steps for longer than a run has
 RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps: lr_rampup_length and lr_rampdown_length of the projector
 SCALES = 4  # of the pixel loss, each half the size of the one before
 PULL = 0.002  # weight of the mean squared distance from the average, in standard deviations
 FEATURE_WEIGHT = 1.0
 SHARE_OF_STARTS, SHARE_OF_W = 0.1, 0.3  # of the steps: until the best start is kept; until every layer is free
 FAR = 99.5  # percentile from which on a picture is said to lie outside of what the model draws
+TUNED = ("noise", "weights", "both")
 STATISTICS = 1000  # samples that the average, the deviation and the percentiles come from
 
 
@@ -45,9 +51,9 @@ class Inversion:
     space
         The model's last latent space: "wp" where it has layers.
     images
-        uint8 [N, H, W, 3]: the pictures of the codes.
+        uint8 [N, H, W, C]: the pictures of the codes.
     psnr
-        float64 [N]: peak signal-to-noise ratio of these against the given pictures, in dB.
+        float64 [N]: peak signal-to-noise ratio of these against the given pictures, in dB; see `visible`.
     losses
         float32 [T, N]: what was minimised, at every step.
     code_percentile
@@ -91,7 +97,7 @@ class Statistics:
     gaps
         float64 [1000], sorted: how far each sample's thumbnail is from the nearest other one.
     thumbnails
-        float32 [1000, 3 * 256]: their pictures at 16 x 16 pixels.
+        float32 [1000, C * 256]: their pictures at 16 x 16 pixels.
     """
 
     codes: Tensor
@@ -126,7 +132,7 @@ def invert(
     Parameters
     ----------
     images
-        uint8 [N, H, W, 3], of the generator's own size (see `higan.editing.pictures.read_picture`).
+        uint8 [N, H, W, C], of the generator's own size and channels (see `higan.editing.pictures.read_picture`).
     steps
         Steps of Adam. The first tenth tries every start, the first 30 % have one code for all layers.
     starts
@@ -162,22 +168,16 @@ def invert(
     if given.dtype != torch.uint8 or given.ndim != 4 or tuple(given.shape[1:]) != size or not len(given):
         raise HiganError(
             f"pictures of {given.dtype} {list(given.shape)}; {generator.name} is inverted from uint8 "
-            f"[N, {size[0]}, {size[1]}, {size[2]}]"
+            f"[N, {', '.join(map(str, size))}]"
         )
     statistics = statistics or sample_statistics(generator, seed)
-    target = given.to(generator.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    wanted = None if features is None else normalized(features(target))
+    target = to_float(given.to(generator.device))
+    distance = distance_to(target, features)
 
     def loss_of(code: Tensor) -> Tensor:
         """Return the loss [M] of codes [M, ...] in deviations from the mean; M is a multiple of the pictures."""
         picture = generator.render(statistics.place(code, generator))
-        copies = len(code) // len(target)
-        loss = pixel_loss(picture, target.repeat(copies, 1, 1, 1))
-        if features is not None and wanted is not None:
-            for found, other in zip(normalized(features(picture)), wanted, strict=True):
-                difference = (found - other.repeat(copies, 1, 1, 1)).square().sum(dim=1)
-                loss = loss + FEATURE_WEIGHT * difference.mean(dim=(1, 2))
-        return loss + PULL * code.square().flatten(1).mean(dim=1)
+        return distance(picture) + PULL * code.square().flatten(1).mean(dim=1)
 
     losses: list[NDArray[np.float32]] = []
     every = iter((progress or iter)(range(steps)))
@@ -196,16 +196,125 @@ def invert(
     space = generator.entry
     found = generator.synthesize(codes, space)
     gaps = torch.cdist(thumbnails(target), statistics.thumbnails).amin(dim=1).double().cpu().numpy()
-    error = (found.cpu().float() - given.float()).square().mean(dim=(1, 2, 3)).double().numpy()
     return Inversion(
         codes=codes.cpu(),
         space=space,
         images=found.cpu().numpy(),
-        psnr=10 * np.log10(255**2 / np.maximum(error, 1e-10)),
+        psnr=signal_to_noise(to_float(found), target),
         losses=np.stack([loss.reshape(-1, len(target)).min(axis=0) for loss in losses]),
         code_percentile=percentile(statistics.distances, statistics.distance(codes)),
         image_percentile=percentile(statistics.gaps, gaps),
     )
+
+
+def distance_to(target: Tensor, features: Features | None) -> Callable[[Tensor], Tensor]:
+    """Return the function that gives the distance [M] of images [M, C, H, W], M a multiple of N, to `target`, N."""
+    seen = visible(target)
+    wanted = [] if features is None else normalized(features(to_rgb(target)))
+
+    def distance(images: Tensor) -> Tensor:
+        copies = len(images) // len(target)
+        loss = pixel_loss(visible(images), seen.repeat(copies, 1, 1, 1))
+        found = [] if features is None else normalized(features(to_rgb(images)))
+        for maps, others in zip(found, wanted, strict=True):
+            difference = (maps - others.repeat(copies, 1, 1, 1)).square().sum(dim=1)
+            loss = loss + FEATURE_WEIGHT * difference.mean(dim=(1, 2))
+        return loss
+
+    return distance
+
+
+def tune(
+    generator: Generator,
+    codes: NDArray[np.float32] | Tensor,
+    images: NDArray[np.uint8] | Tensor,
+    what: str = "weights",
+    steps: int = TUNE_STEPS,
+    features: Features | None = None,
+    batch_size: int = 8,
+    progress: Callable[[range], Iterable[int]] | None = None,
+) -> NDArray[np.float64]:
+    """Change a generator, in place, so that it draws `images` of `codes`; its other pictures change with it.
+
+    Parameters
+    ----------
+    codes
+        float32 [N, L, D] of the generator's entry, as `invert` finds them; they stay as they are.
+    images
+        uint8 [N, H, W, C].
+    what
+        "weights": as in Roich et al. 2021 ("Pivotal tuning", section 3.2), without their locality term, which their
+        program leaves out as well. "noise": the noise images, as the official projector does along with w, kept white
+        by its regularisation (Karras et al. 2020, appendix D). "both".
+    steps
+        Steps of Adam, each on the next `batch_size` pictures.
+    features, progress
+        As `invert`.
+
+    Returns
+    -------
+    NDArray
+        float64 [N]: the peak signal-to-noise ratio of each picture afterwards, in dB.
+
+    Raises
+    ------
+    HiganError
+        There is nothing of the kind to tune, or what is given does not fit.
+
+    >>> psnr = tune(generator, inversion.codes, pictures, steps=5)  # a few hundred for a good one
+    """
+    given, codes = torch.as_tensor(np.array(images)), torch.as_tensor(codes).to(generator.device)
+    if what not in TUNED or steps < 1 or batch_size < 1 or len(codes) != len(given):
+        raise HiganError(
+            f"{what!r}, {steps} steps, {batch_size} of {len(given)} pictures at a time, {len(codes)} codes; expected "
+            f"one of {', '.join(TUNED)}, numbers from 1, and a code for each picture"
+        )
+    network = generator.network
+    noises = [noise for name, noise in network.named_buffers() if name.endswith(".noise") and what != "weights"]
+    if what != "weights" and (not noises or generator.noise != "const"):
+        raise HiganError(f"{generator.name} draws no noise of its own; tune its weights alone")
+    weights = list(network.parameters()) if what != "noise" else []
+    optimizer = torch.optim.Adam(
+        [{"params": weights, "lr": WEIGHTS_RATE}, {"params": noises, "lr": NOISE_RATE}], betas=(0.9, 0.999)
+    )
+    try:
+        for tensor in (*weights, *noises):
+            tensor.requires_grad_(True)
+        for step in (progress or iter)(range(steps)):
+            optimizer.param_groups[1]["lr"] = NOISE_RATE * ramp((step + 1) / steps, step / steps)
+            rows = torch.arange(step * batch_size, step * batch_size + min(batch_size, len(codes))) % len(codes)
+            target = to_float(given[rows].to(generator.device))
+            network.prepare(generator.dtype)  # so that gradients reach the weights
+            loss = distance_to(target, features)(generator.render(codes[rows])).mean()
+            loss = loss + NOISE_WEIGHT * sum((autocorrelation(noise) for noise in noises), torch.zeros_like(loss))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for noise in noises:
+                    noise.sub_(noise.mean()).mul_(noise.square().mean().rsqrt())
+    finally:
+        for tensor in (*weights, *noises):
+            tensor.requires_grad_(False)
+        network.prepare(generator.dtype)
+    found = [generator.synthesize(codes[row : row + 1], generator.entry) for row in range(len(codes))]
+    return np.concatenate(
+        [signal_to_noise(to_float(image.cpu()), to_float(given[row : row + 1])) for row, image in enumerate(found)]
+    )
+
+
+def autocorrelation(noise: Tensor) -> Tensor:
+    """Return the squared correlation of noise [1, 1, H, W] with itself one pixel on, summed over scales.
+
+    As in the official projector (projector.py of stylegan2-ada; Karras et al. 2020, appendix D).
+    """
+    total = torch.zeros((), device=noise.device)
+    while True:
+        for dimension in (2, 3):
+            total = total + (noise * noise.roll(1, dims=dimension)).mean().square()
+        if min(noise.shape[2:]) <= 8:
+            return total
+        noise = F.avg_pool2d(noise, 2)
 
 
 def descend(
@@ -217,7 +326,7 @@ def descend(
 ) -> Tensor:
     """Return a code after `some` of the `steps` of Adam, and append the losses [M] before each to `losses`."""
     code = code.detach().requires_grad_()
-    optimizer = torch.optim.Adam([code], betas=(0.9, 0.999))
+    optimizer = torch.optim.Adam([code], betas=BETAS)
     for since, step in enumerate(some):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * ramp((since + 1) / steps, step / steps)
@@ -261,8 +370,7 @@ def sample_statistics(generator: Generator, seed: int = 0) -> Statistics:
     mean = codes.flatten(0, -2).mean(dim=0)
     deviation = float(codes.flatten(0, -2).var(dim=0).mean().sqrt())
     images = generator.synthesize(codes, generator.entry)
-    pictures = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-    small = thumbnails(pictures)
+    small = thumbnails(to_float(images))
     between = torch.cdist(small, small).fill_diagonal_(math.inf)
     statistics = Statistics(
         codes=codes,
@@ -286,8 +394,32 @@ def untruncated(generator: Generator, z: Tensor) -> Tensor:
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """Return images [N, 3, H, W] at 16 x 16 pixels, as rows [N, 768]."""
-    return F.adaptive_avg_pool2d(images, 16).flatten(1)
+    """Return images [N, C, H, W] at 16 x 16 pixels, as rows [N, C * 256]."""
+    return F.adaptive_avg_pool2d(visible(images), 16).flatten(1)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return uint8 images [N, H, W, C] as floats in [-1, 1], [N, C, H, W]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_rgb(images: Tensor) -> Tensor:
+    """Return images [N, C, H, W] in [-1, 1] as RGB, [N, 3, H, W]: grey repeated, what is transparent on white."""
+    if images.shape[1] < 4:
+        return images.expand(-1, 3, -1, -1)
+    opacity = (images[:, 3:] + 1) / 2
+    return images[:, :3] * opacity + 1 - opacity
+
+
+def visible(images: Tensor) -> Tensor:
+    """Return images [N, C, H, W] in [-1, 1] as they are compared: RGBA on white, so that no hidden colour counts."""
+    return images if images.shape[1] < 4 else torch.cat([to_rgb(images), images[:, 3:]], dim=1)
+
+
+def signal_to_noise(found: Tensor, wanted: Tensor) -> NDArray[np.float64]:
+    """Return the peak signal-to-noise ratio, float64 [N] in dB, of images [N, C, H, W] in [-1, 1]."""
+    error = ((visible(found) - visible(wanted)) * 127.5).double().square().flatten(1).mean(dim=1)
+    return 10 * np.log10(255**2 / error.clamp(min=1e-10).cpu().numpy())
 
 
 def pixel_loss(found: Tensor, wanted: Tensor) -> Tensor:

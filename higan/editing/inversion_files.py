@@ -7,15 +7,16 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.devices import within_memory
-from higan.editing.inversion import Features, Inversion, Statistics, invert, remark, sample_statistics
+from higan.editing.inversion import TUNE_STEPS, Features, Inversion, Statistics, invert, remark, sample_statistics, tune
 from higan.editing.pictures import Picture, read_picture
-from higan.files import digest, encode_image, read_rows, write_atomic
+from higan.files import digest, encode_image, read_rows, to_rgb, write_array, write_atomic
 from higan.logs import progress
 from higan.report import describe_origin
 from higan.report.inversion import PictureRow, write_inversion_page
@@ -28,6 +29,7 @@ FIGURES = ("psnr", "code_percentile", "image_percentile")
 MOST_AT_ONCE = 16  # pictures; gradients need about three times the memory of pictures
 MOST_ON_PAGE = 500
 VIEWS = ("before", "after", "difference")
+TUNED_FILE = "tuned.npy"
 
 
 class InversionRun:
@@ -43,6 +45,11 @@ class InversionRun:
         As `read_picture`.
     batch_size
         Pictures at a time; 0: as many as the generator makes at once, 16 at most.
+    tuning
+        What of the generator is tuned to all pictures once their codes are found, see `higan.editing.inversion.tune`;
+        "": nothing. Its weights are written as tuned/NAME.pth, and the figures afterwards as tuned.npy.
+    tune_steps
+        Steps of that.
 
     Raises
     ------
@@ -61,10 +68,13 @@ class InversionRun:
         features: tuple[str, Features | None] = ("none", None),
         seed: int = 0,
         batch_size: int = 0,
+        tuning: str = "",
+        tune_steps: int = TUNE_STEPS,
     ) -> None:
         self.generator, self.paths, self.folder = generator, list(paths), folder
         self.steps, self.starts, self.crop, self.seed = steps, starts, crop, seed
-        self.features = features[1]
+        self.features, self.tuning, self.tune_steps = features[1], tuning, tune_steps
+        self.tuned_path = Path("tuned", f"{generator.name}.pth")
         self.space = generator.entry
         self.names = unique_names(path.stem for path in paths)
         for path in paths:
@@ -73,6 +83,9 @@ class InversionRun:
             "program": "inversion",
             "model_name": generator.name,
             "model_sha256": generator.sha256,
+            "truncation_psi": generator.truncation_psi,
+            "truncation_layers": generator.truncation_layers,
+            "noise": generator.noise,
             "class_idx": generator.class_idx,
             "latent_space_type": self.space,
             "pictures_sha256": hashlib.sha256("".join(digest(path) for path in paths).encode()).hexdigest(),
@@ -82,6 +95,8 @@ class InversionRun:
             "features": features[0],
             "seed": seed,
         }
+        if tuning:
+            settings |= {"tuned": self.tuned_path.as_posix(), "tuning": tuning, "tune_steps": tune_steps}
         arrays = {
             f"{self.space}.npy": Array(generator.code_shape(self.space), np.dtype(np.float32)),
             "inversion.npy": Array((), np.dtype([(name, "<f4") for name in FIGURES])),
@@ -93,7 +108,7 @@ class InversionRun:
 
     def read(self, path: Path) -> Picture:
         """Return a picture as the model takes it."""
-        return read_picture(path, self.generator.image_size, self.crop)
+        return read_picture(path, self.generator.image_size, self.crop, channels=self.generator.image_channels)
 
     def work(self, blocks: Sequence[int]) -> None:
         """Invert the pictures of `blocks`; what is done stays done."""
@@ -129,17 +144,58 @@ class InversionRun:
             lambda steps: progress(iterable=steps, unit="step", leave=False),
         )
 
+    def tune(self, settings: dict[str, Any], anew: bool) -> None:
+        """Tune the generator to the pictures, and write its weights, of these constructor's `settings`.
+
+        Unless `anew`, what an earlier process of the same run has written is taken.
+        """
+        path, known = self.folder / self.tuned_path, self.folder / TUNED_FILE
+        generator = self.generator
+        if anew:
+            known.unlink(missing_ok=True)
+        if known.exists() and path.exists():
+            generator.network.load_state_dict(read_checkpoint(path).state_dict)
+            generator.network.prepare(generator.dtype)
+        else:
+            pictures = np.stack([self.read(place).image for place in self.paths])
+            codes = read_rows(self.folder / f"{self.space}.npy", 0, self.run.num)
+            found, self.at_once = within_memory(partial(self.tuned, codes, pictures), self.at_once)
+            path.parent.mkdir(exist_ok=True)
+            state = {name: value.float() for name, value in generator.network.state_dict().items()}
+            write_checkpoint(path, generator.family, state, settings, (generator.name, generator.sha256))
+            write_array(known, found.astype(np.float32))
+        generator.tuned_from, generator.sha256 = (generator.name, generator.sha256), digest(path)
+
+    def tuned(self, codes: NDArray[np.float32], pictures: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
+        """Tune the generator to `size` pictures at a time; return how near it comes to each, in dB."""
+        steps = partial(progress, unit="step", leave=False)
+        return tune(
+            self.generator,
+            codes,
+            pictures,
+            self.tuning,
+            self.tune_steps,
+            self.features,
+            size,
+            lambda numbers: steps(iterable=numbers),
+        )
+
     def figures(self) -> NDArray[np.void]:
         """Return the figures of every picture, a structured array [N] with the fields `FIGURES`."""
         return read_rows(self.folder / "inversion.npy", 0, self.run.num)
 
     def remarks(self) -> list[str]:
         """Return a line for every picture, and what is to be known of it."""
-        return [f"{name}: {remark(*row)}" for name, row in zip(self.names, self.figures(), strict=True)]
+        found = [f"{name}: {remark(*row)}" for name, row in zip(self.names, self.figures(), strict=True)]
+        if not self.tuning:
+            return found
+        tuned = read_rows(self.folder / TUNED_FILE, 0, self.run.num)
+        return [f"{line}; {psnr:.1f} dB of the tuned model" for line, psnr in zip(found, tuned, strict=True)]
 
     def write_views(self, html_name: str) -> Path:
         """Write before, after and difference of every picture, and the page of the first 500; return its path."""
         figures = self.figures()
+        psnr = read_rows(self.folder / TUNED_FILE, 0, self.run.num) if self.tuning else figures["psnr"]
         shown: list[PictureRow] = []
 
         def rows() -> Iterator[NDArray[np.uint8]]:
@@ -147,14 +203,15 @@ class InversionRun:
                 picture = self.read(path)
                 code = read_rows(self.folder / f"{self.space}.npy", index, index + 1)
                 after = self.generator.synthesize(code, self.space)[0].cpu().numpy()
-                views = np.stack([picture.image, after, difference_of(picture.image, after)])
+                views = [picture.image, after, difference_of(to_rgb(picture.image), to_rgb(after))]
                 for word, view in zip(VIEWS, views, strict=True):
                     write_atomic(self.folder / f"{self.names[index]}_{word}.png", encode_image(view, "png"))
                 if index < MOST_ON_PAGE:
-                    yield views
+                    yield np.stack([to_rgb(view) for view in views])
 
-        for name, row in zip(self.names[:MOST_ON_PAGE], figures, strict=False):
-            shown.append(PictureRow(name, f"{row['psnr']:.1f} dB", remark(*row)))
+        for name, near, line in zip(self.names[:MOST_ON_PAGE], psnr, self.remarks(), strict=False):
+            shown.append(PictureRow(name, f"{near:.1f} dB", line.removeprefix(f"{name}: ")))
+        model = f"the model {self.folder / self.tuned_path}, tuned to them, and " if self.tuning else ""
         page = self.folder / html_name
         losses = read_rows(self.folder / "loss.npy", 0, self.run.num)
         write_inversion_page(
@@ -164,7 +221,7 @@ class InversionRun:
             losses=losses.mean(axis=0),
             title=f"{self.generator.name}: inversion",
             summary=f"{self.run.num} picture{'s' if self.run.num != 1 else ''}, found again with "
-            f"{figures['psnr'].mean():.1f} dB on average. Edit them with -c {self.folder / f'{self.space}.npy'}.",
+            f"{psnr.mean():.1f} dB on average. Edit them with {model}-c {self.folder / f'{self.space}.npy'}.",
             total=self.run.num,
             details={"Steps": str(self.steps), "Crop": self.crop, **describe_origin(self.generator)},
         )

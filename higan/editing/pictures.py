@@ -32,9 +32,9 @@ class Picture:
     name
         The file's name without its ending.
     image
-        uint8 [H, W, 3], of the model's size.
+        uint8 [H, W, C], of the model's size and channels.
     photo
-        uint8 [h, w, 3]: the same part at the resolution of the file.
+        uint8 [h, w, C]: the same part at the resolution of the file.
     """
 
     name: str
@@ -63,10 +63,12 @@ def find_pictures(places: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center", photo_side: int = 0) -> Picture:
+def read_picture(
+    path: str | Path, size: tuple[int, int], crop: str = "center", photo_side: int = 0, channels: int = 3
+) -> Picture:
     """Read a picture, turn it as its EXIF says, cut out the part of the model's aspect, and resize it.
 
-    Transparent parts become white; grey, CMYK and 16-bit pictures become 8-bit RGB.
+    Grey, CMYK and 16-bit pictures become 8-bit RGB, and transparent parts white, unless the model draws otherwise.
 
     Parameters
     ----------
@@ -77,6 +79,8 @@ def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center", 
         in pixels, stretched to the model's aspect.
     photo_side
         Longest side of the `photo`, which is reduced to it; 0 keeps the resolution of the file.
+    channels
+        1: grey. 3: RGB. 4: RGBA, which keeps what is transparent.
 
     Raises
     ------
@@ -86,13 +90,13 @@ def read_picture(path: str | Path, size: tuple[int, int], crop: str = "center", 
     path = Path(path)
     try:
         with open_file(path) as file:
-            return decode_picture(file, str(path), size, crop, photo_side)
+            return decode_picture(file, str(path), size, crop, photo_side, channels)
     except OSError as error:
         raise HiganError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def decode_picture(
-    file: BinaryIO, name: str, size: tuple[int, int], crop: str = "center", photo_side: int = 0
+    file: BinaryIO, name: str, size: tuple[int, int], crop: str = "center", photo_side: int = 0, channels: int = 3
 ) -> Picture:
     """Return the picture in an open file, which errors call `name`; otherwise as `read_picture`."""
     try:
@@ -104,7 +108,7 @@ def decode_picture(
                         f"{name} is {opened.width} x {opened.height} pixels; expected {MOST_PIXELS} in all at most: "
                         "make it smaller"
                     )
-                picture = to_rgb(ImageOps.exif_transpose(opened))
+                picture = convert(ImageOps.exif_transpose(opened), channels)
     except Image.DecompressionBombError as error:
         raise HiganError(f"{name} claims too many pixels ({error}); make it smaller") from None
     except UnidentifiedImageError:
@@ -118,19 +122,22 @@ def decode_picture(
     small = part.resize((width, height), Image.Resampling.LANCZOS)
     if photo_side and max(part.size) > photo_side:
         part.thumbnail((photo_side, photo_side), Image.Resampling.LANCZOS)
-    return Picture(Path(name).stem, np.asarray(small), np.asarray(part))
+    values = [np.asarray(image) for image in (small, part)]
+    return Picture(Path(name).stem, *(value[..., None] if channels == 1 else value for value in values))
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Return a picture of any mode as 8-bit RGB, on white where it is transparent."""
+def convert(picture: Image.Image, channels: int) -> Image.Image:
+    """Return a picture of any mode as 8-bit grey (1 channel), RGB (3) or RGBA (4), the first two on white."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture).astype(np.float64)
         most = 65535.0 if picture.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
         picture = Image.fromarray((values / most * 255 + 0.5).clip(0, 255).astype(np.uint8))
+    if channels == 4:
+        return picture.convert("RGBA")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return picture.convert("RGB")
+    return picture.convert("L" if channels == 1 else "RGB")
 
 
 def crop_box(have: tuple[int, int], size: tuple[int, int], crop: str, name: str) -> tuple[int, int, int, int]:
@@ -152,9 +159,9 @@ def crop_box(have: tuple[int, int], size: tuple[int, int], crop: str, name: str)
 
 
 def blend(photo: NDArray[np.uint8], before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a photo [h, w, 3] with what an edit changed in its reconstruction, where the edit acts.
+    """Return a photo [h, w, C] with what an edit changed in its reconstruction, where the edit acts.
 
-    The change, after - before (uint8 [H, W, 3] each), is brought to the photo's size and added, weighted by how large
+    The change, after - before (uint8 [H, W, C] each), is brought to the photo's size and added, weighted by how large
     it is nearby: where nothing changes, the photo stays as it is to the last bit.
     """
     change = after.astype(np.float32) - before.astype(np.float32)
@@ -171,6 +178,6 @@ def blend(photo: NDArray[np.uint8], before: NDArray[np.uint8], after: NDArray[np
 def blended(
     rows: Iterable[NDArray[np.uint8]], photo: NDArray[np.uint8], before: NDArray[np.uint8]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield, for each of some rows of edited pictures [S, H, W, 3], what `blend` makes of them: [S, h, w, 3]."""
+    """Yield, for each of some rows of edited pictures [S, H, W, C], what `blend` makes of them: [S, h, w, C]."""
     for row in rows:
         yield np.stack([blend(photo, before, after) for after in row])

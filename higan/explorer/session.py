@@ -123,7 +123,8 @@ class Session:
 
     def invert(self, content: bytes, crop: str = "center") -> dict[str, Any]:
         """Return the code of an uploaded picture as base64, and a remark on how near it comes."""
-        picture = decode_picture(io.BytesIO(content), "the picture", self.generator.image_size, crop)
+        size, channels = self.generator.image_size, self.generator.image_channels
+        picture = decode_picture(io.BytesIO(content), "the picture", size, crop, channels=channels)
         with self.lock:
             self.statistics = self.statistics or sample_statistics(self.generator)
             _, features = load_features(None, self.generator.predictor, self.generator.device)

@@ -33,6 +33,7 @@ NETWORKS: dict[str, type[Network]] = {
     "biggan": BigGAN,
 }
 AVERAGE_SAMPLES = 4096
+DRAWN = ("truncation_psi", "truncation_layers", "predictor")  # what a tuned model has from the zoo's own
 
 
 def load_generator(
@@ -80,6 +81,8 @@ def load_generator(
     dtype = choose_precision(precision, place)
     path, model = find_weights(name_or_path)
     checkpoint, network = read_network(path)
+    if not model and checkpoint.tuned_from:
+        model = {key: value for key, value in read_zoo().get(checkpoint.tuned_from[0], {}).items() if key in DRAWN}
     for note in checkpoint.notes:
         logging.getLogger("higan").warning("%s: %s", path, note)
     if translate is not None or rotate is not None:
@@ -101,6 +104,7 @@ def load_generator(
         sha256=digest(*files_of(path)),
         predictor=model.get("predictor", ""),
         class_idx=class_idx,
+        tuned_from=checkpoint.tuned_from,
     )
 
 

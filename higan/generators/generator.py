@@ -76,6 +76,8 @@ class Generator:
         Digest of the weight file, "" if there is none.
     predictor
         Name of the predictor that fits the model's images, "" if none is known.
+    tuned_from
+        Name and SHA-256 of the model whose weights were tuned to these (`higan.inversion --tune`), or None.
 
     Raises
     ------
@@ -99,6 +101,7 @@ class Generator:
         sha256: str = "",
         predictor: str = "",
         class_idx: int | str | Sequence[int | str] | None = None,
+        tuned_from: tuple[str, str] | None = None,
     ) -> None:
         if noise not in NOISES:
             raise HiganError(f"unknown noise {noise!r}; expected one of {', '.join(NOISES)}")
@@ -110,6 +113,7 @@ class Generator:
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.network.prepare(dtype)
         self.name, self.dtype, self.noise, self.sha256, self.predictor = name, dtype, noise, sha256, predictor
+        self.tuned_from = tuned_from
         self.family: str = self.network.family
         self.image_size: tuple[int, int] = self.network.image_size
         self.image_channels: int = self.network.image_channels

@@ -6,7 +6,7 @@ how codes are truncated are its own; nobody else asks which family a network is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -131,6 +131,10 @@ class Network(Protocol):
     def requires_grad_(self, requires_grad: bool = True) -> Self: ...
 
     def to(self, device: torch.device) -> Self: ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
 
     def state_dict(self) -> dict[str, Tensor]: ...
 

@@ -112,7 +112,8 @@ def render_page(template: str, script: str, connect: str, **values: Any) -> str:
 
 def describe_origin(generator: Generator) -> dict[str, str]:
     """Return the model, its truncation, this process's command line and the versions, for the foot of a page."""
-    rows = {"Model": f"{generator.name} ({generator.family}, {' × '.join(map(str, generator.image_size))})"}
+    tuned = ", tuned" if generator.tuned_from else ""
+    rows = {"Model": f"{generator.name} ({generator.family}, {' × '.join(map(str, generator.image_size))}{tuned})"}
     if generator.sha256:
         rows["Weights (SHA-256)"] = generator.sha256
     if generator.truncates_z:

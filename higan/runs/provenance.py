@@ -34,6 +34,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "predictor_name": str,
     "predictor_sha256": str,
     "run_id": str,
+    "tuned": str,
 }
 DRAWING = ("truncation_psi", "truncation_layers", "class_idx", "noise")  # how pictures are drawn
 # settings of a run that decide its codes of z and w; those of w+ depend on DRAWING too
@@ -126,6 +127,8 @@ def drawn_alike(asked: Mapping[str, Any], origins: Mapping[str, Origin], model: 
 def require_same_model(origins: Mapping[str, Origin], generator: Generator, force: bool = False) -> None:
     """Raise HiganError if a file was made with other weights than the generator's; log which files do not say.
 
+    What belongs to a model belongs to the weights that were tuned from it, too.
+
     Parameters
     ----------
     origins
@@ -137,7 +140,12 @@ def require_same_model(origins: Mapping[str, Origin], generator: Generator, forc
     silent = [what for what, origin in origins.items() if not origin.get("model_sha256")]
     if silent:
         log.info("%s: no record of the model; taken as %s's", join(silent), generator.name)
-    others = [what for what, origin in origins.items() if origin.get("model_sha256", "") not in ("", generator.sha256)]
+    others = [
+        what for what, origin in origins.items() if origin.get("model_sha256", "") not in ("", *weights(generator))
+    ]
+    for what, origin in origins.items():
+        if origin.get("tuned") and not generator.tuned_from:
+            log.info("%s: %s, in its folder, draws these codes nearer to their pictures", what, origin["tuned"])
     if not others or not generator.sha256:
         return
     origin = origins[others[0]]
@@ -150,12 +158,17 @@ def require_same_model(origins: Mapping[str, Origin], generator: Generator, forc
     log.warning("%s", message)
 
 
+def weights(generator: Generator) -> tuple[str, ...]:
+    """Return the SHA-256 of a generator's weights, and of those that they were tuned from."""
+    return generator.sha256, *(generator.tuned_from or ())[1:]
+
+
 def compare_drawing(origins: Mapping[str, Origin], generator: Generator) -> None:
     """Log in one line which files were made at another truncation, class or noise than the generator has now."""
     now = describe_making(generator)
     different: dict[str, list[str]] = {}
     for what, origin in origins.items():
-        if origin.get("model_sha256") != generator.sha256:
+        if origin.get("model_sha256") not in weights(generator):
             continue
         changed = [key for key in DRAWING if key in origin and origin[key] != now.get(key)]
         if changed:

@@ -11,19 +11,33 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.model import write_model
+from support.model import SETTINGS, write_model
 from support.scripts import run
 
 import higan
 from higan import inversion as program
+from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.commands.scripts import run_script
+from higan.editing import inversion as optimisation
 from higan.editing import inversion_files
 from higan.editing import pictures as pictures_module
-from higan.editing.inversion import STATISTICS, first_codes, percentile, pixel_loss, ramp, remark, sample_statistics
+from higan.editing.inversion import (
+    STATISTICS,
+    autocorrelation,
+    first_codes,
+    percentile,
+    pixel_loss,
+    ramp,
+    remark,
+    sample_statistics,
+    tune,
+    visible,
+)
 from higan.editing.pictures import blend, find_pictures, read_picture
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.pggan import PGGAN
+from higan.generators.stylegan2 import StyleGAN2
 from higan.predictors import features as features_module
 from higan.predictors.features import load_features
 
@@ -234,7 +248,156 @@ def test_features_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             load_features(bad, "", device)
 
 
+def test_hidden_colours_do_not_count() -> None:
+    images = torch.rand(1, 4, 8, 8) * 2 - 1
+    images[:, 3, :4] = -1  # transparent
+    others = images.clone()
+    others[:, :3, :4] = 0.5
+    assert torch.allclose(visible(images), visible(others)) and (visible(images)[:, :3, :4] == 1).all()  # on white
+    others[:, :3, 4:] = 0.5
+    assert not torch.allclose(visible(images), visible(others))
+
+
+# tuning the model
+
+
+def noisy_generator(tmp_path: Path) -> Generator:
+    """Return the tiny model, whose layers use their noise, and few samples for its statistics."""
+    generator = higan.load_generator(write_model(tmp_path))
+    for name, strength in generator.network.named_parameters():
+        if name.endswith("noise_strength"):
+            strength.data.fill_(0.3)
+    generator.network.prepare(torch.float32)
+    return generator
+
+
+@pytest.mark.parametrize("what", ["weights", "noise", "both"])
+def test_a_tuned_model_draws_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(optimisation, "NOISE_WEIGHT", 0.0)  # on so few pixels the noise would do nothing but whiten
+    generator = noisy_generator(tmp_path)
+    pictures = np.stack([np.asarray(ramp_picture(16, 16))] * 2)
+    codes = generator.to_wp(generator.sample(2, 1), "z")
+    state = {name: value.clone() for name, value in generator.network.state_dict().items()}
+    before = tune(generator, codes, pictures, what, steps=1, batch_size=1)
+    after = tune(generator, codes, pictures, what, steps=30)
+    assert after.shape == (2,) and (after > before).all()
+    assert not any(tensor.requires_grad for tensor in generator.network.parameters())
+    found = generator.network.state_dict()
+    changed = {name.rpartition(".")[2] for name, value in state.items() if not torch.equal(value, found[name])}
+    assert ("noise" in changed) == (what != "weights") and ("weight" in changed) == (what != "noise")
+    assert all(
+        name.startswith(("layers", "outputs", "const")) for name in state if not torch.equal(state[name], found[name])
+    )
+    if what == "noise":
+        noise = found["layers.4.noise"]
+        assert float(noise.mean()) == pytest.approx(0, abs=1e-5)
+        assert float(noise.square().mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_noise_is_kept_white(tmp_path: Path) -> None:
+    generator = noisy_generator(tmp_path)
+    noise = next(value for name, value in generator.network.named_buffers() if name == "layers.4.noise")
+    before = float(autocorrelation(noise))
+    codes = generator.to_wp(generator.sample(1, 1), "z")
+    tune(generator, codes, np.asarray(ramp_picture(16, 16))[None], "noise", steps=20)
+    assert float(autocorrelation(noise)) < before / 4
+
+
+def test_noise_that_is_smooth_is_told() -> None:
+    torch.manual_seed(0)
+    white = torch.randn(1, 1, 32, 32)
+    smooth = torch.nn.functional.avg_pool2d(white, 3, 1, 1)
+    assert autocorrelation(smooth / smooth.std()) > 5 * autocorrelation(white)
+    # one scale: the squared mean products of neighbours, in both directions
+    assert float(autocorrelation(torch.ones(1, 1, 8, 8))) == 2
+
+
+def test_what_cannot_be_tuned(generator: Generator) -> None:
+    pictures = np.zeros((1, *SIZE, 3), np.uint8)
+    with pytest.raises(HiganError, match="a code for each picture"):
+        tune(generator, torch.zeros(2, 6, 16), pictures)
+    plain = Generator(PGGAN(16, {4: 8, 8: 8, 16: 8}, 16), "plain")
+    with pytest.raises(HiganError, match="no noise of its own"):
+        tune(plain, torch.ones(1, 16), pictures, "noise")
+
+
 # the command
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (4, "RGBA")])
+def test_models_of_other_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, mode: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(optimisation, "STATISTICS", 40)
+    settings = SETTINGS | {"image_channels": channels}
+    write_checkpoint("other.pth", "stylegan2", StyleGAN2(**settings).state_dict(), settings)
+    photo = ramp_picture(40, 30).convert("RGBA")
+    photo.putalpha(Image.new("L", photo.size, 128))
+    photo.save("photo.png")
+    assert command("other.pth", "photo.png", "-o", "out", "--steps", 10, "--starts", 1, "--features", "rooms") == 0
+    assert np.load("out/wp.npy").shape == (1, 6, 16)
+    for view in ("before", "after"):
+        assert Image.open(f"out/photo_{view}.png").mode == mode
+    np.save("direction.npy", np.eye(1, 16, dtype=np.float32))
+    boundaries = tmp_path / "boundaries" / "other"
+    boundaries.mkdir(parents=True)
+    np.save(boundaries / "bright_boundary.npy", np.eye(1, 16, dtype=np.float32))
+    blended = ("other.pth", "bright", "--picture", "photo.png", "--blend", "--invert_steps=10", "-o", "blended")
+    assert run("simple_manipulate", *blended) == 0
+
+
+def test_command_tunes_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(optimisation, "STATISTICS", 40)
+    original = higan.load_generator(write_model(tmp_path))
+    for index in range(2):
+        ramp_picture(20 + index, 20).save(f"{index}.png")
+    arguments = ["tiny.pth", "0.png", "1.png", "-o", "out", "--steps", 10, "--tune", "weights", "--tune_steps", 8]
+    arguments += ["--truncation_psi", 0.7]
+    assert command(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "tuned: out/tuned/tiny.pth" in said and said.count("dB of the tuned model") == 2
+    tuned = Path("out/tuned/tiny.pth")
+    first, psnr = tuned.read_bytes(), np.load("out/tuned.npy")
+    assert (psnr > np.load("out/inversion.npy")["psnr"]).all()
+    assert "tuned/tiny.pth, tuned to them" in Path("out/inversion.html").read_text()
+    assert command(*arguments) == 0  # finished: nothing is done again
+    assert tuned.read_bytes() == first
+
+    generator = higan.load_generator(tuned)
+    assert generator.tuned_from == ("tiny", original.sha256)
+    pictures = generator.synthesize(np.load("out/wp.npy")).numpy()
+    assert np.array_equal(pictures[1], np.asarray(Image.open("out/1_after.png")))
+
+    # boundaries and codes of the model belong to the tuned one
+    np.save("direction.npy", np.eye(1, 16, dtype=np.float32))
+    Path("direction.json").write_text(f'{{"model_name": "tiny", "model_sha256": "{original.sha256}"}}')
+    edit = ("direction.npy", "-c", "out/wp.npy", "--layerwise_manipulation", "--generate_html")
+    assert run("manipulate", str(tuned), *edit, "-o", "edited") == 0
+    said = capsys.readouterr().out
+    assert "truncation_psi 0.7" in said and "nearer to their pictures" not in said
+    assert "16 × 16, tuned)" in Path("edited/direction_w_viz.html").read_text()
+    assert run("manipulate", "tiny.pth", *edit, "-o", "edited") == 0
+    assert "tuned/tiny.pth, in its folder, draws these codes nearer" in capsys.readouterr().out
+
+    # a new run tunes anew, and one that was killed before the weights were whole too
+    assert command(*arguments[:-2], "--tune_steps", 8, "--truncation_psi", 0.5, "--overwrite") == 0
+    tuned.unlink()
+    assert command(*arguments[:-2], "--truncation_psi", 0.5) == 0
+    assert tuned.exists()
+    assert command(*arguments[:3], "-o", "bad", "--noise", "random") == 2
+    assert not Path("bad").exists()
+
+
+def test_only_well_formed_words_say_what_was_tuned(tmp_path: Path) -> None:
+    state = read_checkpoint(write_model(tmp_path)).state_dict
+    for name in ("tuned.pth", "tuned.safetensors"):
+        write_checkpoint(tmp_path / name, "stylegan2", state, SETTINGS, ("tiny", "ab" * 32))
+        assert read_checkpoint(tmp_path / name).tuned_from == ("tiny", "ab" * 32)
+    for bad in (("tiny", "no digest"), ("\n", "ab" * 32), ("a" * 200, "ab" * 32)):
+        write_checkpoint(tmp_path / "bad.pth", "stylegan2", state, SETTINGS, bad)
+        assert read_checkpoint(tmp_path / "bad.pth").tuned_from is None
 
 
 def test_command_goes_on_and_its_codes_are_edited(

@@ -1,5 +1,7 @@
 """The project's own format: a PyTorch file of {format, version, family, settings, state_dict}.
 
+Weights that were tuned also say from which model: {tuned_from, tuned_from_sha256}.
+
 In a .safetensors file the tensors are the state dict, and the rest is metadata: texts, `settings` as JSON.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from higan.checkpoints.formats.layout import Converted
@@ -15,7 +18,9 @@ from higan.checkpoints.safetensors_files import METADATA
 from higan.errors import CheckpointError
 
 FORMAT, VERSION = "higan", 1
+TUNED_FROM = ("tuned_from", "tuned_from_sha256")
 MOST = 1e6  # a clamp or multiplier of a network that was trained is below a thousand
+MOST_NAME = 100  # characters of a model's name
 MAX_SETTINGS = 10_000  # a name of each of a thousand classes among them
 
 
@@ -39,6 +44,15 @@ def convert(network: StoredNetwork) -> Converted:
         raise CheckpointError("the file lacks its family or settings")
     check_settings(settings)
     return family, network.load(), settings
+
+
+def tuned_from(network: StoredNetwork) -> tuple[str, str] | None:
+    """Return name and SHA-256 of the model that a network of this format was tuned from, None if it says of none."""
+    said = metadata(network) or network.beside
+    name, digest = (said.get(key) for key in TUNED_FROM)
+    if not (isinstance(name, str) and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        return None
+    return (name, digest) if name.isprintable() and len(name) <= MOST_NAME else None
 
 
 def metadata(network: StoredNetwork) -> dict[str, Any]:
