@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from higan.directions.boundaries import Boundary
     from higan.generators import Generator
     from higan.generators.codes import Codes
+    from higan.runs.provenance import Origin
 
 
 def load_model(args: argparse.Namespace, boundary_files: Iterable[Path] = (), device: str | None = None) -> Generator:
     """Return the generator that a command line asks for.
 
-    Truncation, class and noise are those asked for, else those that the codes given were made with or, where codes are
-    drawn, those that all boundaries were trained at, else the model's own.
+    Truncation, class, noise and transform are those asked for, else those that the codes given were made with or, where
+    codes are drawn, those that all boundaries were trained at, else the model's own.
     """
     from higan.generators import load_generator
     from higan.generators.zoo import find_weights
@@ -36,9 +37,16 @@ def load_model(args: argparse.Namespace, boundary_files: Iterable[Path] = (), de
         getattr(args, "precision", "fp32"),
         chosen["noise"] or "const",
         chosen["class_idx"],
-        args.translate,
-        args.rotate,
+        chosen["translate"],
+        chosen["rotate"],
     )
+
+
+def boundary_origins(boundaries: Iterable[Boundary]) -> dict[str, Origin]:
+    """Return what boundaries were made with, by what they are called in words."""
+    from higan.runs.provenance import select
+
+    return {f"boundary {each.name}": select(each.info, each.info.get("path", each.name)) for each in boundaries}
 
 
 def compare_files(
@@ -53,9 +61,9 @@ def compare_files(
     Raises HiganError, unless `force`, if they are another model's; what else differs is logged.
     """
     from higan.generators.network import layered
-    from higan.runs.provenance import compare_drawing, compare_predictor, origin_of, require_same_model, select
+    from higan.runs.provenance import compare_drawing, compare_predictor, origin_of, require_same_model
 
-    origins = {f"boundary {each.name}": select(each.info, each.info.get("path", each.name)) for each in boundaries}
+    origins = boundary_origins(boundaries)
     given = {}
     if codes is not None and codes.path is not None and layered(codes.space):
         given[str(codes.path)] = origin_of(codes.path)

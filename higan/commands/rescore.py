@@ -77,7 +77,7 @@ def main() -> None:
 
     import shutil
 
-    from higan.commands.drawing import compare_files, load_model
+    from higan.commands.drawing import boundary_origins, compare_files, load_model
     from higan.devices import keep_freed_memory
     from higan.directions.lists import listed_files, read_boundary_list
     from higan.editing.files import write_codes
@@ -88,6 +88,7 @@ def main() -> None:
     from higan.rescoring.blocks import FOLDER
     from higan.rescoring.rescore import rescore
     from higan.runs.folders import output_folder
+    from higan.runs.provenance import compare_predictor_files
 
     keep_freed_memory()
     generator = load_model(args, [file for path in args.boundary_list_path for file in listed_files(path)])
@@ -102,6 +103,7 @@ def main() -> None:
     name = args.predictor_name or generator.predictor or "scene"
     compare_files(generator, source, boundaries, name, args.force)
     predictor = load_predictor(name, args.device)
+    compare_predictor_files(boundary_origins(boundaries), predictor)
     changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
     with output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
         log = open_log(folder, args.logfile_name)

@@ -154,8 +154,8 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
         "truncation_psi": generator.truncation_psi,
         "truncation_layers": generator.truncation_layers,
         "noise": generator.noise,
-        "translate": args.translate and list(args.translate),
-        "rotate": args.rotate,
+        "translate": generator.translate,
+        "rotate": generator.rotate,
     }
 
 

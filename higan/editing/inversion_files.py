@@ -86,6 +86,8 @@ class InversionRun:
             "truncation_psi": generator.truncation_psi,
             "truncation_layers": generator.truncation_layers,
             "noise": generator.noise,
+            "translate": generator.translate,
+            "rotate": generator.rotate,
             "class_idx": generator.class_idx,
             "latent_space_type": self.space,
             "pictures_sha256": hashlib.sha256("".join(digest(path) for path in paths).encode()).hexdigest(),

@@ -105,6 +105,8 @@ def load_generator(
         predictor=model.get("predictor", ""),
         class_idx=class_idx,
         tuned_from=checkpoint.tuned_from,
+        translate=translate,
+        rotate=rotate,
     )
 
 

@@ -78,6 +78,8 @@ class Generator:
         Name of the predictor that fits the model's images, "" if none is known.
     tuned_from
         Name and SHA-256 of the model whose weights were tuned to these (`higan.inversion --tune`), or None.
+    translate, rotate
+        How the network was told to move and turn its images, None where it was not: a record, see `load_generator`.
 
     Raises
     ------
@@ -102,6 +104,8 @@ class Generator:
         predictor: str = "",
         class_idx: int | str | Sequence[int | str] | None = None,
         tuned_from: tuple[str, str] | None = None,
+        translate: Sequence[float] | None = None,
+        rotate: float | None = None,
     ) -> None:
         if noise not in NOISES:
             raise HiganError(f"unknown noise {noise!r}; expected one of {', '.join(NOISES)}")
@@ -113,7 +117,7 @@ class Generator:
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.network.prepare(dtype)
         self.name, self.dtype, self.noise, self.sha256, self.predictor = name, dtype, noise, sha256, predictor
-        self.tuned_from = tuned_from
+        self.tuned_from, self.translate, self.rotate = tuned_from, translate and list(translate), rotate
         self.family: str = self.network.family
         self.image_size: tuple[int, int] = self.network.image_size
         self.image_channels: int = self.network.image_channels

@@ -19,6 +19,7 @@ from higan.runs.run import read_run
 
 if TYPE_CHECKING:
     from higan.generators import Generator
+    from higan.predictors import Predictor
 
 Origin = dict[str, Any]  # some of KEYS; {} where nothing is known
 
@@ -31,12 +32,15 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "truncation_layers": int,
     "class_idx": (int, list),
     "noise": str,
+    "translate": list,
+    "rotate": (int, float),
     "predictor_name": str,
     "predictor_sha256": str,
     "run_id": str,
     "tuned": str,
 }
-DRAWING = ("truncation_psi", "truncation_layers", "class_idx", "noise")  # how pictures are drawn
+# how pictures are drawn
+DRAWING = ("truncation_psi", "truncation_layers", "class_idx", "noise", "translate", "rotate")
 # settings of a run that decide its codes of z and w; those of w+ depend on DRAWING too
 CODES = ("model_sha256", "latent_codes_sha256", "latent_space_type", "seed", "class_idx", "labels_sha256")
 
@@ -97,6 +101,8 @@ def describe_making(generator: Generator) -> Origin:
         "truncation_layers": generator.truncation_layers,
         "class_idx": generator.class_idx,
         "noise": generator.noise,
+        "translate": generator.translate,
+        "rotate": generator.rotate,
     }
     return {key: value for key, value in origin.items() if value not in (None, "")}
 
@@ -164,7 +170,7 @@ def weights(generator: Generator) -> tuple[str, ...]:
 
 
 def compare_drawing(origins: Mapping[str, Origin], generator: Generator) -> None:
-    """Log in one line which files were made at another truncation, class or noise than the generator has now."""
+    """Log in one line which files were made with pictures that were drawn otherwise than the generator does now."""
     now = describe_making(generator)
     different: dict[str, list[str]] = {}
     for what, origin in origins.items():
@@ -187,6 +193,20 @@ def compare_predictor(origins: Mapping[str, Origin], name: str) -> None:
     for other, names in others.items():
         logging.getLogger("higan").warning(
             "%s: trained on scores of %s, not of %s; --predictor_name=%s gives those", join(names), other, name, other
+        )
+
+
+def compare_predictor_files(origins: Mapping[str, Origin], predictor: Predictor) -> None:
+    """Log in one line which boundaries were trained on the scores of a predictor of this name with other files."""
+    others: dict[str, list[str]] = {}
+    for what, origin in origins.items():
+        then = origin.get("predictor_sha256", predictor.sha256)
+        if predictor.sha256 and then != predictor.sha256 and origin.get("predictor_name") == predictor.name:
+            others.setdefault(then, []).append(what)
+    for then, names in others.items():
+        logging.getLogger("higan").warning(
+            "%s: trained on scores of %s, whose files were others then (SHA-256 %s; now %s)",
+            *(join(names), predictor.name, then[:12], predictor.sha256[:12]),
         )
 
 

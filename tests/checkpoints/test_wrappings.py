@@ -199,6 +199,29 @@ def test_tensorflow_arguments(tensorflow: Any, tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "file.pkl")
 
 
+def test_tensorflow_networks_that_are_not_square(tensorflow: Any, tmp_path: Path) -> None:
+    """eps696/stylegan2 widens constant and noise (init_res) and keeps every name."""
+    network = tensorflow()
+    synthesis = vars(network)["components"]["synthesis"]
+    wide = ("4x4/Const/const", *(f"noise{layer}" for layer in range(5)))
+    vars(synthesis)["variables"] = [
+        (name, np.concatenate([value, value[..., : value.shape[3] // 2]], axis=3) if name in wide else value)
+        for name, value in vars(synthesis)["variables"]
+    ]
+
+    def write(size: object) -> Path:
+        vars(network)["static_kwargs"] = vars(network)["static_kwargs"] | {"init_res": [4, 6], "size": size}
+        (tmp_path / "wide.pkl").write_bytes(pickle.dumps((network, network, network)))
+        return tmp_path / "wide.pkl"
+
+    for size in (None, [16, 24]):
+        generator = load_generator(write(size))
+        assert generator.image_size == (16, 24)
+        assert generator.synthesize(generator.sample(1, 0), "z").shape == (1, 16, 24, 3)
+    with pytest.raises(CheckpointError, match=r"size \[18, 24\]; supported: \[16, 24\]"):
+        read_checkpoint(write([18, 24]))
+
+
 def test_plain_arguments() -> None:
     """What is no plain value is left out; lists are kept as long as a filter is."""
     values = {"a": 1, "b": [1, 3, 3, 1], "c": object(), "d": [[1]], "j": [0] * 99}

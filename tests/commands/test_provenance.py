@@ -13,12 +13,13 @@ import torch
 from support.model import SETTINGS, make_predictor, write_model
 from support.scripts import run
 
+import higan
 from higan.checkpoints import write_checkpoint
 from higan.directions.boundaries import find_score
 from higan.errors import HiganError
 from higan.generators.stylegan2 import StyleGAN2
 from higan.predictors import Predictor
-from higan.runs.provenance import drawn_alike, join, origin_of, require_same_codes, select
+from higan.runs.provenance import compare_predictor_files, drawn_alike, join, origin_of, require_same_codes, select
 
 PREDICTOR = "--predictor_name", "support.model:own_predictor"
 SCORE = "--score_name", "brightness", "-N", "0.25"
@@ -125,6 +126,18 @@ def test_the_predictor_of_the_boundary_is_suggested(made: Path, said: Any) -> No
     assert "--predictor_name=support.model:own_predictor" in said(2, "rescore", made / "tiny.pth", made / "b", "-N", 2)
 
 
+def test_other_files_of_the_predictor_are_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("higan"), "handlers", [caplog.handler])
+    predictor = higan.load_predictor("rooms", device="cpu")
+    then = {"predictor_name": "rooms", "predictor_sha256": "a" * 64}
+    now = then | {"predictor_sha256": predictor.sha256}
+    compare_predictor_files({"boundary one": then, "boundary two": now, "boundary three": {}}, predictor)
+    said = "boundary one: trained on scores of rooms, whose files were others then (SHA-256 aaaaaaaaaaaa; now "
+    assert {line[: len(said)] for line in caplog.messages} == {said}
+
+
 def test_codes_and_scores_of_two_runs(made: Path, said: Any, tmp_path: Path) -> None:
     codes, scores = made / "s" / "w.npy", made / "t" / "attribute.npy"
     assert "are of two runs" in said(2, "train_boundary", codes, scores, *SCORE)
@@ -175,6 +188,7 @@ def test_how_pictures_are_drawn() -> None:
     one = {"model_name": "a", "truncation_psi": 0.7, "noise": "none"}
     assert drawn_alike({"noise": "const"}, {"x": one}, "a") == {
         "truncation_psi": 0.7, "truncation_layers": None, "class_idx": None, "noise": "const",
+        "translate": None, "rotate": None,
     }  # fmt: skip
     two = {"x": one, "y": one | {"truncation_psi": 1.0}}
     assert drawn_alike({}, two, "a")["truncation_psi"] is None, "files that differ do not decide"

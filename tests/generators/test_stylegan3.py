@@ -191,6 +191,10 @@ def test_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     still, turned = ((tmp_path / name / "attribute.npy").read_bytes() for name in ("still", "turned"))
     assert still != turned
     assert json.loads((tmp_path / "turned" / "run.json").read_text())["settings"]["translate"] == [0.1, 0]
+    codes, options = str(tmp_path / "turned" / "w.npy"), ["--interpolate", "-S", "3", "--save_raw_synthesis"]
+    assert run("manipulate", model, "-c", codes, *options, "-o", tmp_path / "between") == 0
+    record = json.loads(next((tmp_path / "between").glob("*manipulated*.json")).read_text())
+    assert (record["translate"], record["rotate"]) == ([0.1, 0], 30)  # drawn as the codes were
     boundary = write_boundary(Boundary("warmth", np.eye(1, 20, dtype=np.float32)), tmp_path)
     (tmp_path / "list.txt").write_text(f"(warmth, w): {boundary}\n")
     options = ["--class_idx=1", "--num=3", "--layerwise_rescoring", "--control=2", predictor]

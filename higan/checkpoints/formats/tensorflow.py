@@ -136,9 +136,23 @@ def convert_tensors(family: str, tensors: Tensors, arguments: dict[str, Any]) ->
         settings["architecture"] = arguments.get("architecture", architecture(state_dict))
         if (clamp := arguments.get("conv_clamp")) is not None:  # of stylegan2-ada
             settings["clamp"] = clamp
+        require_own_size(arguments, state_dict, blocks)
     elif fused:
         settings["fused"] = tuple(sorted(fused))
     return state_dict, settings
+
+
+def require_own_size(arguments: dict[str, Any], state_dict: Tensors, blocks: int) -> None:
+    """Raise CheckpointError where layers are resized on the way to images of a `size` that the constant does not give.
+
+    eps696/stylegan2 (stylegan2_custom.py) begins with a constant of `init_res`, of any height and width, and can do so.
+    """
+    size, const = arguments.get("size"), state_dict.get("const")
+    if size is None or const is None:
+        return
+    own = [side * 2 ** (blocks - 1) for side in const.shape[2:]]
+    if list(size if isinstance(size, list | tuple) else [size, size]) != own:
+        raise CheckpointError(f"a stylegan2 trained with size {str(size)[:40]}; supported: {own}, no layer resized")
 
 
 def rename(family: str, name: str, blocks: int) -> tuple[str, str, dict[str, str]]:
