@@ -161,19 +161,20 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
 
 def write_page(args: argparse.Namespace, synthesis: Synthesis, folder: Path) -> None:
     """Write the page of the first samples."""
-    from higan.report import grid_size, write_grid_page
+    from higan.report import describe_origin, grid_size, write_grid_page
 
     num, columns = grid_size(synthesis.num, args.html_row, args.html_col)
+    generator, source = synthesis.generator, synthesis.source.source
     write_grid_page(
         folder / args.html_name,
         synthesis.pictures(num),
         num=num,
-        title=f"{synthesis.generator.name}: samples",
+        title=f"{generator.name}: samples",
+        summary=f"{synthesis.num} samples of {generator.name}, {source}.",
         columns=columns,
         size=args.viz_size,
         total=synthesis.num,
-        details={"codes": synthesis.source.source}
-        | {key: str(value) for key, value in describe(args, synthesis).items() if value not in (None, "", False)},
+        details={"Codes": source, **describe_origin(generator)},
     )
 
 

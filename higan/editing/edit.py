@@ -125,6 +125,7 @@ def edit(
     """
     if num < 1:
         raise HiganError(f"num is {num}; expected 1 or more")
+    drawn = codes is None
     codes = generator.sample(num, seed) if codes is None else codes
     labels = None if layered(space) else generator.labels(len(codes))
     found = generator.follow(codes, space, labels) | ({} if labels is None else {"labels": labels})
@@ -134,4 +135,6 @@ def edit(
     elif layers is not None:
         raise HiganError(f"boundary {boundary.name} is of space {boundary.space}, which has no layers; leave them out")
     steps = np.asarray(distances, np.float64)
-    return Edit(generator, along_boundary(generator, found, Move(boundary, steps, where, chosen)))
+    edited = along_boundary(generator, found, Move(boundary, steps, where, chosen))
+    edited.details["Codes"] = f"drawn in z from seed {seed}" if drawn else f"given, in {space}"
+    return Edit(generator, edited)

@@ -94,6 +94,14 @@ def mix_styles(style: Codes, content: Codes, layers: str | int | Sequence[int] |
     return mixed if isinstance(style, Tensor) else mixed.numpy()
 
 
+def pad_codes(origin: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Return codes [N, T * S, ...] of N samples at every two steps of two edits, [N, S, ...] and [N, T, ...].
+
+    Those of the first step of `down` come first. `origin`, [N, ...], are the samples unmoved.
+    """
+    return (down[:, :, None] + across[:, None] - origin[:, None, None]).flatten(1, 2)
+
+
 def synthesize_steps(
     generator: Generator, codes: Tensor, space: str = "wp", labels: Tensor | None = None
 ) -> Iterator[NDArray[np.uint8]]:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from higan.directions.boundaries import write_boundary
-from higan.editing.edits import synthesize_steps
-from higan.editing.manipulation import Edited
+from higan.editing.edits import pad_codes, synthesize_steps
+from higan.editing.manipulation import Edited, Pad
 from higan.files import encode_image, write_array, write_atomic
 from higan.logs import progress
-from higan.report import describe_origin, write_manipulation_page
+from higan.report import describe_origin, write_manipulation_page, write_mixing_page
+from higan.report.manipulation import pad_headings
 from higan.report.video import Mosaic, write_video
 from higan.runs.provenance import describe_making, read_record, write_record
 from higan.runs.run import read_run
@@ -25,6 +26,7 @@ from higan.runs.run import read_run
 if TYPE_CHECKING:
     from higan.generators import Generator
 
+PAD_SAMPLES = 8  # whose codes at every two steps are held at a time
 Rows = Iterable[NDArray[np.uint8]]  # per sample its pictures, uint8 [S, H, W, C]
 
 
@@ -105,8 +107,14 @@ def write_views(edited: Edited, generator: Generator, folder: Path, views: Views
     if not (views.pictures or views.page or views.video):
         return []
     written: list[Path] = []
-    made = synthesize_steps(generator, edited.codes, edited.space, edited.labels)
-    rows: Rows = progress(iterable=made, total=len(edited.codes), unit="sample", leave=False)
+
+    def shown(made: Iterator[NDArray[np.uint8]]) -> Rows:
+        rows: Rows = progress(iterable=made, total=len(edited.codes), unit="sample", leave=False)
+        return rows
+
+    rows: Rows = ()
+    if views.pictures or views.video or not edited.pad:
+        rows = shown(synthesize_steps(generator, edited.codes, edited.space, edited.labels))
     if views.pictures:
         rows = saved(rows, folder, edited.prefix)
     if views.video:
@@ -115,7 +123,8 @@ def write_views(edited: Edited, generator: Generator, folder: Path, views: Views
         written.append(write_video(folder / f"{edited.prefix}_{views.video}", frames, views.fps))
     if views.page:
         written.insert(0, folder / f"{edited.prefix}_{views.page}")
-        write_page(written[0], rows, edited, generator, source, views.size, edited.prefix)
+        paged = shown(padded(generator, edited, edited.pad)) if edited.pad else rows
+        write_page(written[0], paged, edited, generator, source, views.size, edited.prefix)
     for _ in rows:
         pass
     return written
@@ -124,21 +133,48 @@ def write_views(edited: Edited, generator: Generator, folder: Path, views: Views
 def write_page(
     path: Path, rows: Rows, edited: Edited, generator: Generator, source: str, size: int = 0, stem: str = ""
 ) -> None:
-    """Write the page of an edit; `size` and `stem` as `write_manipulation_page`, `source` as `write_views`."""
+    """Write the page of an edit: steps, a pad or a matrix of styles.
+
+    Parameters
+    ----------
+    rows
+        Per sample the pictures of its steps; of a pad those of all its places (see `padded`).
+    size, stem
+        As `write_manipulation_page`.
+    source
+        As `write_views`.
+    """
+    space = {"wp": "w+"}.get(edited.space, edited.space)
+    details = {**edited.details, "Codes": f"{source}; edited in {space}", **describe_origin(generator)}
+    num = len(edited.codes)
+    if edited.styles:
+        write_mixing_page(path, rows, num, edited.title, edited.summary, size, details)
+        return
+    headings, origin = pad_headings(*edited.pad.axes) if edited.pad else (edited.headings, edited.origin)
     write_manipulation_page(
         path,
         rows,
-        edited.headings,
-        num=len(edited.codes),
+        headings,
+        num=num,
         title=edited.title,
         summary=edited.summary,
-        origin=edited.origin,
+        origin=origin,
         names=edited.names,
         numbers=edited.numbers,
         size=size,
         stem=stem,
-        details={**edited.details, "Codes": source, **describe_origin(generator)},
+        details=details,
+        pad=edited.pad and edited.pad.axes,
     )
+
+
+def padded(generator: Generator, edited: Edited, pad: Pad) -> Iterator[NDArray[np.uint8]]:
+    """Yield, for each sample, its pictures at every two steps of a pad: uint8 [T * S, H, W, C]."""
+    for start in range(0, len(pad.origin), PAD_SAMPLES):
+        some = slice(start, start + PAD_SAMPLES)
+        codes = pad_codes(pad.origin[some], pad.across[some], pad.down[some])
+        labels = None if edited.labels is None else edited.labels[some]
+        yield from synthesize_steps(generator, codes, edited.space, labels)
 
 
 def saved(rows: Rows, folder: Path, prefix: str) -> Iterator[NDArray[np.uint8]]:

@@ -225,7 +225,12 @@ class InversionRun:
             summary=f"{self.run.num} picture{'s' if self.run.num != 1 else ''}, found again with "
             f"{psnr.mean():.1f} dB on average. Edit them with {model}-c {self.folder / f'{self.space}.npy'}.",
             total=self.run.num,
-            details={"Steps": str(self.steps), "Crop": self.crop, **describe_origin(self.generator)},
+            details={
+                "Codes": f"found in {'w+' if self.space == 'wp' else self.space}",
+                "Steps": str(self.steps),
+                "Crop": self.crop,
+                **describe_origin(self.generator),
+            },
         )
         return page
 

@@ -21,7 +21,7 @@ from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
 from higan.generators.layer_sets import format_layers, parse_layers, say_layers
 from higan.generators.network import layered
-from higan.report.manipulation import format_signed, step_headings
+from higan.report.manipulation import Axis, format_signed, step_headings
 
 if TYPE_CHECKING:
     from higan.generators import Generator
@@ -50,6 +50,16 @@ class Move:
     keep_pace: bool = True
 
 
+@dataclass(frozen=True)
+class Pad:
+    """Codes of N samples, [N, ...], and moved along two boundaries, each alone, [N, S, ...] and [N, T, ...]."""
+
+    origin: Tensor
+    across: Tensor
+    down: Tensor
+    axes: tuple[Axis, Axis]
+
+
 @dataclass
 class Edited:
     """Codes of N samples at S steps, and how to speak of them.
@@ -74,6 +84,10 @@ class Edited:
         Their numbers; None for 0 and so on.
     details
         What made it: names and values.
+    pad
+        Of two boundaries at once: each alone, which the page combines at every two steps.
+    styles
+        The first step is the sample, and step 1 + k has layers of sample k: a matrix.
     """
 
     prefix: str
@@ -88,8 +102,11 @@ class Edited:
     numbers: list[int] | None = None
     details: dict[str, str] = field(default_factory=dict)
     labels: Tensor | None = None
+    pad: Pad | None = None
+    styles: bool = False
 
 
+PAD_STEPS = 9  # of either boundary, beyond which a page would hold hundreds of pictures a sample
 RELEASED = "github.com/genforce/higan, folder boundaries/MODEL"
 
 
@@ -210,14 +227,15 @@ def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[E
         f"Edit {number}": "; ".join([*edit.details.values(), f"distances {edit.headings[0]} to {edit.headings[-1]}"])
         for number, edit in enumerate(edits, start=1)
     }
-    headings = first.headings
+    titles, headings = [edit.title for edit in edits], first.headings
     if not all(edit.headings == headings for edit in edits):
         headings = [f"Step {format_signed(step - first.origin)}" for step in range(len(headings))]
         headings[first.origin] = "Origin"
     return Edited(
         prefix="combined",
-        title=" + ".join(edit.title for edit in edits),
-        summary=f"{len(first.codes)} samples of {generator.name}, moved along {len(edits)} boundaries at once.",
+        title=" + ".join(titles),
+        summary=f"{len(first.codes)} samples of {generator.name}, moved at once along "
+        f"{' and '.join(filter(None, (', '.join(titles[:-1]), titles[-1])))}.",
         codes=combine(codes[first.space], [edit.codes for edit in edits]),
         space=first.space,
         headings=headings,
@@ -225,7 +243,14 @@ def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[E
         boundaries=[boundary for edit in edits for boundary in edit.boundaries],
         details=details,
         labels=first.labels,
+        pad=as_pad(codes[first.space], *edits) if len(edits) == 2 and len(headings) <= PAD_STEPS else None,
     )
+
+
+def as_pad(origin: Tensor, across: Edited, down: Edited) -> Pad:
+    """Return two edits of the codes `origin` as the sides of a pad."""
+    first, second = (Axis(edit.title, edit.headings, edit.origin) for edit in (across, down))
+    return Pad(origin, across.codes, down.codes, (first, second))
 
 
 def between_samples(generator: Generator, codes: Mapping[str, Tensor], space: str, steps: int) -> Edited:
@@ -266,13 +291,14 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
     return Edited(
         prefix="style_mixing",
         title="Style mixing",
-        summary=f"{len(contents)} samples of {generator.name}; each step takes {say_layers(chosen)} "
-        "from another sample.",
+        summary=f"{len(contents)} samples of {generator.name}. Each row is a content; each column gives it "
+        f"{say_layers(chosen)} of its style.",
         codes=torch.cat([contents[:, None], mixed], dim=1),
         space=generator.entry,
         headings=["Content", *(f"Style {index:05d}" for index in range(len(contents)))],
         origin=0,
         details={"Layers of the style": format_layers(chosen)},
+        styles=True,
     )
 
 

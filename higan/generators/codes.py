@@ -50,7 +50,7 @@ class Codes:
     num, space
         As above, once it is known; drawn codes are of "z".
     source
-        What they are in words, for logs and pages: "seed 0", "faces_w.npy: 12 codes of w (by the file's name)".
+        What they are in words, for logs and pages: "drawn in z from seed 0", "w.npy: 12 codes of w (by its name)".
 
     Examples
     --------
@@ -77,7 +77,8 @@ class Codes:
         if self.path is None:
             if num < 1:
                 raise HiganError(f"the number of samples is {num}; give --num of at least 1, or --latent_codes_path")
-            self.num, self.space, self.source = num, generator.spaces[0], f"seed {seed}"
+            self.num, self.space = num, generator.spaces[0]
+            self.source = f"drawn in {self.space} from seed {seed}"
             self.labels(num - 1, num)
             return
         array = code_array(self.path, space)

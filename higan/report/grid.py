@@ -36,6 +36,7 @@ def write_grid_page(
     *,
     num: int,
     title: str,
+    summary: str = "",
     names: Sequence[str] | None = None,
     columns: int = 0,
     size: int = 0,
@@ -49,6 +50,8 @@ def write_grid_page(
     ----------
     images
         `num` arrays uint8 [H, W, C], read once and not kept, or one array [N, H, W, C].
+    title, summary
+        Heading and the line under it.
     names
         What stands under each picture. Default: "00000" and so on.
     columns
@@ -80,6 +83,7 @@ def write_grid_page(
         path,
         "grid.html",
         title=title,
+        summary=summary,
         notes=notes,
         details={**(details or {}), "Pictures": describe_encoding(encoding, height, width)},
         pictures=[Picture(name, to_base64(file)) for name, file in zip(names, files, strict=True)],

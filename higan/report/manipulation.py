@@ -24,6 +24,28 @@ class Sample:
     change: float
 
 
+@dataclass(frozen=True)
+class Axis:
+    """One of the two boundaries of a pad: its name, what stands over each of its steps, and which is the origin."""
+
+    name: str
+    headings: Sequence[str]
+    origin: int
+
+
+def pad_headings(across: Axis, down: Axis) -> tuple[list[str], int]:
+    """Return what stands over each picture of a pad, row by row, and the index of the origin.
+
+    >>> pad_headings(Axis("a", ["Origin", "+1"], 0), Axis("b", ["Origin"], 0))
+    (['Origin', 'a +1, b Origin'], 0)
+    """
+    headings = [f"{across.name} {first}, {down.name} {second}" for second in down.headings for first in across.headings]
+    origin = down.origin * len(across.headings) + across.origin
+    if across.headings[across.origin] == down.headings[down.origin] == "Origin":
+        headings[origin] = "Origin"
+    return headings, origin
+
+
 def write_manipulation_page(
     path: str | Path, rows: Iterable[NDArray[np.uint8]], headings: Sequence[str], *, stem: str = "", **values: Any
 ) -> None:
@@ -44,6 +66,7 @@ def manipulation_page(
     size: int = 0,
     stem: str = "edit",
     details: Mapping[str, str] | None = None,
+    pad: tuple[Axis, Axis] | None = None,
 ) -> str:
     """Return the page of `num` samples, each at every step.
 
@@ -65,7 +88,14 @@ def manipulation_page(
         How the names of saved pictures begin: {stem}_{sample:05d}_{step:03d}.png.
     details
         What made the pictures: names and values in the foot of the page.
+    pad
+        Two boundaries whose steps are all combined: the S pictures of a row are those of the first boundary's steps
+        at the first step of the second, and so on (`pad_headings`). Each has a slider of its own.
     """
+    axes = pad or (Axis("at", headings, origin),)
+    ways = zip(axes, ("to the right", "down") if pad else (f"{len(headings)} steps",), strict=True)
+    caption = "; ".join(f"{axis.name} {way}, from {axis.headings[0]} to {axis.headings[-1]}" for axis, way in ways)
+    columns = len(axes[0].headings)
     changes: list[float] = []
     shape = (0, 0)
 
@@ -76,7 +106,7 @@ def manipulation_page(
             changes.append(mean_change(row, origin))
             yield row
 
-    strips, encoding, (height, width) = encode_rows(measured(), num, size)
+    strips, encoding, (height, width) = encode_rows(measured(), num, size, columns=columns)
     numbers = range(len(strips)) if numbers is None else numbers
     names = [f"Sample {number:05d}" for number in numbers] if names is None else names
     asked = (size, round(shape[1] * size / shape[0])) if size else shape
@@ -92,7 +122,9 @@ def manipulation_page(
         ],
         headings=headings,
         origin=origin,
-        caption=f"Every sample at {len(headings)} steps, from {headings[0]} to {headings[-1]}.",
+        caption=f"Every sample {caption}.",
+        columns=columns,
+        axes=axes if pad else (),
         stem=stem,
         height=height,
         width=width,

@@ -23,6 +23,7 @@ from PIL import Image
 
 from higan.errors import HiganError
 from higan.files import to_rgb, write_atomic
+from higan.generators.layer_sets import GROUPS, format_layers, parse_layers
 from higan.runs.run import versions
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def render_page(template: str, script: str, connect: str, **values: Any) -> str:
 
 
 def describe_origin(generator: Generator) -> dict[str, str]:
-    """Return the model, its truncation, this process's command line and the versions, for the foot of a page."""
+    """Return the model, its truncation and layers, this process's command line and the versions, for a page's foot."""
     tuned = ", tuned" if generator.tuned_from else ""
     rows = {"Model": f"{generator.name} ({generator.family}, {' × '.join(map(str, generator.image_size))}{tuned})"}
     if generator.sha256:
@@ -122,13 +123,28 @@ def describe_origin(generator: Generator) -> dict[str, str]:
         rows["Truncation"] = f"psi {generator.truncation_psi:g} on the first {generator.truncation_layers} layers"
     elif generator.has_layers:
         rows["Truncation"] = "none"
-    rows["Command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    if generator.has_layers:
+        rows["Layer groups"] = describe_groups(generator.num_layers)
+    program = Path(sys.argv[0])
+    name = ["python", "-m", f"higan.{program.stem}"] if program.parent.name == "higan" else [program.name]
+    rows["Command"] = shlex.join([*name, *sys.argv[1:]])
     rows["Versions"] = ", ".join(f"{name} {number}" for name, number in versions().items())
     return rows
 
 
+def describe_groups(num_layers: int) -> str:
+    """Return which layers the names of the paper's groups stand for.
+
+    >>> describe_groups(14)
+    'bottom = 0–1, lower = 2–5, upper = 6–11, top = 12–13 of 14 layers'
+    """
+    found = {group: parse_layers(group, num_layers) for group in GROUPS}
+    named = [f"{group} = {format_layers(layers).replace('-', '–')}" for group, layers in found.items() if layers]
+    return f"{', '.join(named)} of {num_layers} layers"
+
+
 def encode_rows(
-    rows: Iterable[NDArray[np.uint8]], num: int, size: int = 0, budget: int = PICTURE_BYTES
+    rows: Iterable[NDArray[np.uint8]], num: int, size: int = 0, budget: int = PICTURE_BYTES, columns: int = 0
 ) -> tuple[list[bytes], Encoding, tuple[int, int]]:
     """Encode rows of equally many pictures as one JPEG per row, all in the same way, within `budget` bytes of base64.
 
@@ -138,6 +154,8 @@ def encode_rows(
         `num` arrays uint8 [S, H, W, C], read once and not kept; shown as `to_rgb` does.
     size
         Height the pictures are resized to; 0 leaves them as they are. Reduced further where the budget asks for it.
+    columns
+        Pictures side by side in a JPEG, the others below them; 0: all of them.
 
     Returns
     -------
@@ -149,14 +167,15 @@ def encode_rows(
     if not first:
         raise HiganError("a page needs at least one picture, found none")
     steps, height, width = first[0].shape[:3]
+    columns = columns or steps
     if size:
         height, width = size, max(1, round(width * size / height))
 
     def encode(row: NDArray[np.uint8], encoding: Encoding) -> bytes:
-        return encode_strip(row, encoding, *_scaled(height, width, encoding.share))
+        return encode_strip(row, encoding, *_scaled(height, width, encoding.share), columns)
 
-    choices = [encoding for encoding in ENCODINGS if steps * _scaled(height, width, encoding.share)[1] <= MAX_WIDTH]
-    choices = choices or [replace(ENCODINGS[-1], share=MAX_WIDTH / (steps * width))]
+    choices = [encoding for encoding in ENCODINGS if columns * _scaled(height, width, encoding.share)[1] <= MAX_WIDTH]
+    choices = choices or [replace(ENCODINGS[-1], share=MAX_WIDTH / (columns * width))]
     # the first rows stand for all; a margin covers rows that are busier
     chosen = 0
     while chosen < len(choices) - 1:
@@ -168,15 +187,17 @@ def encode_rows(
     encoded += [encode(_check_row(row, first[0].shape), choices[chosen]) for row in rows]
     while sum(map(len, encoded)) * 4 / 3 > budget and chosen < len(choices) - 1:
         chosen += 1
-        encoded = [encode(_decode_strip(strip, steps), choices[chosen]) for strip in encoded]
+        encoded = [encode(_decode_strip(strip, steps, columns), choices[chosen]) for strip in encoded]
     return encoded, choices[chosen], _scaled(height, width, choices[chosen].share)
 
 
-def encode_strip(row: NDArray[np.uint8], encoding: Encoding, height: int, width: int) -> bytes:
-    """Return the pictures [S, H, W, 3] side by side as one JPEG file, each resized to `height` by `width`."""
+def encode_strip(row: NDArray[np.uint8], encoding: Encoding, height: int, width: int, columns: int = 0) -> bytes:
+    """Return pictures [S, H, W, 3] as one JPEG file, `columns` (0: all) side by side, each of `height` by `width`."""
     if row.shape[1:3] != (height, width):
         row = np.stack([resize(picture, height, width) for picture in row])
-    strip = Image.fromarray(np.ascontiguousarray(row.transpose(1, 0, 2, 3)).reshape(height, -1, 3))
+    columns = columns or len(row)
+    lines = row.reshape(-1, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    strip = Image.fromarray(np.ascontiguousarray(lines).reshape(-1, columns * width, 3))
     buffer = io.BytesIO()
     strip.save(buffer, "JPEG", quality=encoding.quality, subsampling=encoding.subsampling, optimize=strip.width < 4096)
     return buffer.getvalue()
@@ -238,6 +259,7 @@ def _check_row(row: NDArray[np.uint8], shape: tuple[int, ...] | None = None) -> 
     return row
 
 
-def _decode_strip(strip: bytes, steps: int) -> NDArray[np.uint8]:
+def _decode_strip(strip: bytes, steps: int, columns: int) -> NDArray[np.uint8]:
     picture = np.asarray(Image.open(io.BytesIO(strip)))
-    return picture.reshape(picture.shape[0], steps, -1, 3).transpose(1, 0, 2, 3)
+    lines = picture.reshape(steps // columns, picture.shape[0] * columns // steps, columns, -1, 3)
+    return lines.transpose(0, 2, 1, 3, 4).reshape(steps, lines.shape[1], -1, 3)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from higan.files import write_atomic
 from higan.generators.layer_sets import format_layers
 from higan.predictors.predictor import LEVELS
-from higan.report.page import PICTURE_BYTES, encode_rows, fill_page, reduction_notes, to_base64
+from higan.report.page import PICTURE_BYTES, describe_groups, encode_rows, fill_page, reduction_notes, to_base64
 
 if TYPE_CHECKING:
     from higan.rescoring.result import Direction, Rescoring
@@ -155,9 +155,8 @@ def _summary(rescoring: Rescoring) -> str:
         for mark, word in (("verified", "obeyed"), ("could not tell", "not told from chance"), ("none", "not obeyed"))
         if mark in found
     ]
-    words = (
-        [f"Of {len(named)} boundaries: {', '.join(parts)}." if parts else f"{len(named)} boundaries."] if named else []
-    )
+    count = "boundary" if len(named) == 1 else "boundaries"
+    words = [f"Of {len(named)} {count}: {', '.join(parts)}." if parts else f"{len(named)} {count}."] if named else []
     if others := len(rescoring.directions) - len(named):
         words.append(f"{others} directions without a score.")
     return (
@@ -386,11 +385,13 @@ def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
     """Return what made the numbers, for the foot."""
     provenance = rescoring.provenance
     rows: dict[str, str | list[str]] = {
-        name.replace("_", " ").capitalize(): _plain(value)
+        name.capitalize().replace("_sha256", " (SHA-256)").replace("_", " "): _plain(value)
         for name, value in provenance.items()
         if value not in (None, "")
     }
     rows["Samples"] = f"{rescoring.num}, " + ("given codes" if rescoring.seed is None else f"seed {rescoring.seed}")
+    if rescoring.layers:
+        rows["Layer groups"] = describe_groups(len(rescoring.layers))
     rows["Distance"] = f"{rescoring.distance:g}"
     rows["Random control"] = f"{rescoring.controls} directions" if rescoring.controls else "none"
     if files := [f"{found.path}, SHA-256 {found.sha256}" for found in rescoring.directions if found.path]:

@@ -193,7 +193,24 @@ def test_style_mixing(manipulate: Any) -> None:
     np.testing.assert_array_equal(mixed[:, 0], wp)
     np.testing.assert_array_equal(mixed[1, 3, :5], wp[1, :5])
     np.testing.assert_array_equal(mixed[1, 3, 5], wp[2, 5])
-    assert len(strips(folder / "style_mixing_viz.html")) == 3
+    styles, *contents = strips(folder / "style_mixing_viz.html")
+    assert styles.shape == (16, 3 * 16, 3) and [row.shape for row in contents] == [(16, 4 * 16, 3)] * 3
+
+
+def test_two_boundaries_at_once_are_a_pad(manipulate: Any) -> None:
+    """Every step of the first with every step of the second, each at its own layers and distance."""
+    folder = manipulate("two.txt", "-N", 9, "-S", 3, "--combine", "--save_raw_synthesis", "--generate_html")
+    page = (folder / "combined_viz.html").read_text()
+    assert "lights −2, wood −3" in page and "moved at once along lights and wood" in page
+    pads = strips(folder / "combined_viz.html")
+    assert [pad.shape for pad in pads] == [(3 * 16, 3 * 16, 3)] * 9
+    for step in range(3):  # along the diagonal both move together, as the codes that are written do
+        place = slice(16 * step, 16 * step + 16)
+        raws = [np.asarray(Image.open(folder / f"combined_00008_{other:03d}.jpg"), int) for other in range(3)]
+        assert np.argmin([np.abs(pads[8][place, place] - raw).mean() for raw in raws]) == step
+    assert np.load(folder / "combined_manipulated_wp.npy").shape[:2] == (9, 3)
+    folder = manipulate("two.txt", "-N", 1, "-S", 11, "--combine", "--generate_html", folder="many")
+    assert strips(folder / "combined_viz.html")[0].shape == (16, 11 * 16, 3)
 
 
 def test_codes_from_a_file(place: Path, manipulate: Any) -> None:

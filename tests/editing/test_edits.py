@@ -353,3 +353,10 @@ def test_samples_of_one_class_keep_it_between_them() -> None:
     codes["labels"][1] = 0
     with pytest.raises(HiganError, match="several classes are interpolated in w"):
         between_samples(SimpleNamespace(name="conditional"), codes, "z", 3)  # type: ignore[arg-type]
+
+
+def test_a_pad_has_every_two_steps() -> None:
+    origin, across, down = torch.randn(2, 3, 4), torch.randn(2, 5, 3, 4), torch.randn(2, 2, 3, 4)
+    codes = editing.pad_codes(origin, across, down)
+    assert codes.shape == (2, 10, 3, 4)
+    torch.testing.assert_close(codes[1, 7], origin[1] + (across[1, 2] - origin[1]) + (down[1, 1] - origin[1]))

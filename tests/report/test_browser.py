@@ -14,7 +14,14 @@ import pytest
 from PIL import Image
 from support.pages import make_rescoring, make_rows
 
-from higan.report import step_headings, write_grid_page, write_manipulation_page, write_rescoring_page
+from higan.report import (
+    step_headings,
+    write_grid_page,
+    write_manipulation_page,
+    write_mixing_page,
+    write_rescoring_page,
+)
+from higan.report.manipulation import Axis, pad_headings
 
 SAMPLES, STEPS, SIZE = 6, 5, 32
 ORIGIN = 2
@@ -41,6 +48,70 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )  # fmt: skip
     write_rescoring_page(paths["rescoring"], make_rescoring(name=HOSTILE))
     return paths
+
+
+@pytest.fixture(scope="session")
+def pad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two samples and two boundaries, of 3 and 2 steps."""
+    path = tmp_path_factory.mktemp("pad") / "pad.html"
+    axes = Axis("warm walls", ["−1", "Origin", "+1"], 1), Axis("window", ["Origin", "+2"], 0)
+    headings, origin = pad_headings(*axes)
+    write_manipulation_page(path, make_rows(2, 6, SIZE), headings, num=2, title="pad", origin=origin, pad=axes)
+    return path
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_two_boundaries_are_a_pad(visit: Visit, pad: Path, width: int) -> None:
+    page = visit(pad, width=width, height=900)
+    across, down = (slider(page, 0).nth(axis) for axis in (0, 1))
+    assert step_of(page, 0) == 1 and across.get_attribute("aria-label") == "Sample 00000: warm walls"
+    down.focus()
+    page.keyboard.press("ArrowRight")
+    across.focus()
+    page.keyboard.press("ArrowLeft")
+    assert step_of(page, 0) == 3 and step_of(page, 1) == 1
+    assert card(page, 0).locator(".badge").text_content() == "warm walls −1, window +2"
+    assert (across.get_attribute("aria-valuetext"), down.get_attribute("aria-valuetext")) == ("−1", "+2")
+    picture = make_rows(2, 6, SIZE)[0, 3, SIZE // 2, SIZE // 2].astype(int)
+    assert np.abs(middle(page, 0) - picture).max() <= 4
+    strip = card(page, 0).locator(".strip")
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.9)
+    page.mouse.down()
+    assert step_of(page, 0) == 5
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.2)
+    page.mouse.up()
+    assert step_of(page, 0) == 1
+    page.locator(".master .slider").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert steps_of(page) == [4, 4] and page.locator("#all-reading").text_content() == "warm walls Origin, window +2"
+    name, content = saved(page, lambda: card(page, 0).locator(".save-picture").click())
+    assert name == "pad_00000_004.png" and Image.open(io.BytesIO(content)).size == (SIZE, SIZE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_pad_plays_along_one_boundary_after_the_other(visit: Visit, pad: Path) -> None:
+    page = visit(pad, reduced_motion="no-preference")
+    for step in (2, 0, 4):
+        page.wait_for_function("step => document.querySelector('canvas').dataset.step === String(step)", arg=step)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_styles_and_contents_are_a_matrix(visit: Visit, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "mixing.html"
+    write_mixing_page(path, make_rows(3, 4, SIZE), 3, "Style mixing", "3 samples")
+    page = visit(path, width=width)
+    assert page.locator("thead th").all_text_contents() == ["Content", "Content", "Style 0", "Style 1", "Style 2"]
+    image = page.locator("tbody img").nth(1)
+    box = image.bounding_box()
+    image.click(position={"x": box["width"] * 0.6, "y": box["height"] / 2})
+    assert page.locator(".viewer-name").text_content() == "Content 1, Style 1, and the content with this style"
+    assert page.locator(".viewer canvas").evaluate("(canvas) => canvas.width / canvas.height") == 3
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    style = np.asarray(Image.open(io.BytesIO(strips(path)[0])), int)[SIZE // 2, SIZE + SIZE // 2]
+    assert np.abs(style - make_rows(3, 4, SIZE)[1, 0, SIZE // 2, SIZE // 2]).max() <= 4
 
 
 @pytest.fixture
@@ -148,7 +219,7 @@ def test_touch(visit: Visit, pages: dict[str, Path]) -> None:
 
 
 def test_one_slider_moves_all(samples: Any) -> None:
-    samples.locator("#all").focus()
+    samples.locator(".master .slider").focus()
     samples.keyboard.press("End")
     assert steps_of(samples) == [4] * SAMPLES
     assert samples.locator("#all-reading").text_content() == "+3"
@@ -188,7 +259,7 @@ def test_origin_is_shown_while_held(samples: Any) -> None:
 
 
 def test_origin_is_shown_everywhere(samples: Any) -> None:
-    samples.locator("#all").focus()
+    samples.locator(".master .slider").focus()
     samples.keyboard.press("End")
     samples.keyboard.down("o")
     assert steps_of(samples) == [ORIGIN] * SAMPLES
@@ -316,7 +387,7 @@ def test_focus_is_seen(samples: Any) -> None:
 def test_the_page_opens_with_one_sweep(visit: Visit, pages: dict[str, Path]) -> None:
     page = visit(pages["manipulation"], reduced_motion="no-preference")
     for step in (STEPS - 1, 0, ORIGIN):
-        page.wait_for_function("step => document.querySelector('#all').value === String(step)", arg=step)
+        page.wait_for_function("step => document.querySelector('.master .slider').value === String(step)", arg=step)
     page.wait_for_timeout(500)
     assert steps_of(page) == [ORIGIN] * SAMPLES
 

@@ -53,10 +53,22 @@
   all("table[data-sortable]").forEach(sortable);
 
   function samplesPage(table) {
-    const headings = all("thead .step", table).map((cell) => cell.dataset.label);
-    const steps = headings.length;
+    const headings = table.dataset.headings.split("\n");
+    const steps = headings.length, columns = Number(table.dataset.columns), rows = steps / columns; // a pad has rows
     const origin = Number(table.dataset.origin);
-    const clamp = (step) => Math.max(0, Math.min(steps - 1, step));
+    const clamp = (place, count) => Math.max(0, Math.min(count - 1, place));
+    const cell = (column, row) => clamp(row, rows) * columns + clamp(column, columns);
+    // the sliders of a card or of all cards: one, or two of a pad, which together say the step
+    const stepper = (inputs, moved) => {
+      const axes = inputs.map((input) => input.dataset.headings.split("\n"));
+      inputs.forEach((input) => input.addEventListener("input", () => moved(at())));
+      const at = () => cell(...inputs.map((input) => Number(input.value)), 0);
+      const show = (step) => [step % columns, Math.floor(step / columns)].slice(0, inputs.length).forEach((place, axis) => {
+        inputs[axis].value = place;
+        inputs[axis].setAttribute("aria-valuetext", axes[axis][place]);
+      });
+      return { at, show };
+    };
     let everywhere = false; // all cards show the origin
 
     // stars outlive the page; where a browser keeps nothing for files, they live as long as it is open
@@ -70,30 +82,29 @@
     };
 
     const drawStep = (sprite, step, canvas) => {
-      const height = sprite.naturalHeight, width = sprite.naturalWidth / steps;
+      const height = sprite.naturalHeight / rows, width = sprite.naturalWidth / columns;
       const context = canvas.getContext("2d");
       context.imageSmoothingQuality = "high";
-      context.drawImage(sprite, step * width, 0, width, height, 0, 0, canvas.width, canvas.height);
+      context.drawImage(sprite, (step % columns) * width, Math.floor(step / columns) * height, width, height, 0, 0, canvas.width, canvas.height);
     };
 
     const cards = all("tbody tr", table).map((row) => {
       const strip = one(".strip", row);
       const sprite = one("img", strip);
       const name = row.dataset.name;
-      const cell = strip.parentNode;
+      const home = strip.parentNode;
       const parts = one("#card").content.cloneNode(true);
       const stage = one(".stage", parts), canvas = one("canvas", parts), badge = one(".badge", parts);
-      const slider = one(".slider", parts), hold = one(".hold", parts), star = one(".star", parts);
+      const sliders = all(".slider", parts), hold = one(".hold", parts), star = one(".star", parts);
       let held = false, visible = false;
 
-      slider.setAttribute("aria-label", `${name}: step`);
-      slider.value = table.dataset.origin;
+      sliders.forEach((slider) => slider.setAttribute("aria-label", slider.getAttribute("aria-label").replace("All samples", name)));
       one(".change", parts).textContent = `change ${Number(row.dataset.change).toFixed(1)}`;
       [[star, "star"], [hold, `hold for ${headings[origin]}`], [one(".save-picture", parts), "save this picture"], [one(".save-row", parts), "save the row"]]
         .forEach(([button, what]) => button.setAttribute("aria-label", `${name}: ${what}`));
 
       const draw = () => {
-        const step = held || everywhere ? origin : Number(slider.value);
+        const step = held || everywhere ? origin : steer.at();
         badge.textContent = headings[step];
         badge.classList.toggle("origin", held || everywhere);
         canvas.setAttribute("aria-label", `${name} at ${headings[step]}`);
@@ -101,14 +112,14 @@
         if (visible && canvas.width && sprite.naturalWidth) drawStep(sprite, step, canvas);
       };
       const set = (step) => {
-        slider.value = step;
-        slider.setAttribute("aria-valuetext", headings[step]);
-        row.style.setProperty("--step", step);
+        steer.show(step);
+        row.style.setProperty("--step", step % columns);
+        row.style.setProperty("--line", Math.floor(step / columns));
         draw();
       };
+      const steer = stepper(sliders, set);
       const holdOrigin = (on) => { held = on; draw(); };
 
-      slider.addEventListener("input", () => set(Number(slider.value)));
       hold.addEventListener("pointerdown", (event) => { hold.setPointerCapture(event.pointerId); holdOrigin(true); });
       ["pointerup", "pointercancel", "blur"].forEach((kind) => hold.addEventListener(kind, () => holdOrigin(false)));
       hold.addEventListener("keydown", (event) => { if (event.key === " " || event.key === "Enter") { event.preventDefault(); holdOrigin(true); } });
@@ -125,19 +136,18 @@
       one(".save-row", parts).addEventListener("click", () =>
         save(jpegOf(sprite), `${table.dataset.stem}_${digits(row.dataset.number, 5)}.jpg`));
       one(".save-picture", parts).addEventListener("click", () => {
-        const width = sprite.naturalWidth / steps, height = sprite.naturalHeight;
         const copy = document.createElement("canvas");
-        copy.width = width;
-        copy.height = height;
-        copy.getContext("2d").drawImage(sprite, Number(slider.value) * width, 0, width, height, 0, 0, width, height);
-        const file = `${table.dataset.stem}_${digits(row.dataset.number, 5)}_${digits(slider.value, 3)}.png`;
+        copy.width = sprite.naturalWidth / columns;
+        copy.height = sprite.naturalHeight / rows;
+        drawStep(sprite, steer.at(), copy);
+        const file = `${table.dataset.stem}_${digits(row.dataset.number, 5)}_${digits(steer.at(), 3)}.png`;
         copy.toBlob((blob) => save(blob, file), "image/png");
       });
 
-      // the row of steps: press or drag to a step
+      // the row of steps, or the pad: press or drag to a step
       const toStrip = (event) => {
         const box = strip.getBoundingClientRect();
-        set(clamp(Math.floor((event.clientX - box.left) / box.width * steps)));
+        set(cell(Math.floor((event.clientX - box.left) / box.width * columns), Math.floor((event.clientY - box.top) / box.height * rows)));
       };
       strip.addEventListener("pointerdown", (event) => { if (event.button === 0) { event.preventDefault(); strip.setPointerCapture(event.pointerId); toStrip(event); } });
       strip.addEventListener("pointermove", (event) => { if (strip.hasPointerCapture(event.pointerId)) toStrip(event); });
@@ -148,7 +158,7 @@
       stage.addEventListener("pointerdown", (event) => {
         if (event.button !== 0) return;
         stage.setPointerCapture(event.pointerId);
-        grip = { x: event.clientX, step: Number(slider.value), moved: false, timer: setTimeout(() => holdOrigin(true), 220) };
+        grip = { x: event.clientX, step: steer.at(), moved: false, timer: setTimeout(() => holdOrigin(true), 220) };
       });
       stage.addEventListener("pointermove", (event) => {
         if (!grip) return;
@@ -157,17 +167,17 @@
         grip.moved = true;
         clearTimeout(grip.timer);
         held = false;
-        set(clamp(Math.round(grip.step + by / stage.clientWidth * steps)));
+        set(cell(Math.round((grip.step % columns) + by / stage.clientWidth * columns), Math.floor(grip.step / columns)));
       });
       ["pointerup", "pointercancel"].forEach((kind) => stage.addEventListener(kind, release));
 
       row.cells[0].append(one(".mark", parts));
-      cell.prepend(one(".stage", parts), one(".slide", parts));
-      cell.append(one(".actions", parts));
+      home.prepend(one(".stage", parts), one(".slide", parts));
+      home.append(one(".actions", parts));
       const card = { row, set, draw, stage, canvas, look: (on) => { visible = on; draw(); } };
       stage.card = card;
       sprite.addEventListener("load", draw);
-      set(Number(slider.value));
+      set(origin);
       return card;
     });
 
@@ -184,36 +194,42 @@
     }));
     cards.forEach(({ stage }) => { near.observe(stage); fit.observe(stage); });
 
-    const slider = one("#all"), reading = one("#all-reading"), compare = one("#compare"), play = one("#play");
+    const reading = one("#all-reading"), compare = one("#compare"), play = one("#play");
     const setAll = (step) => {
-      slider.value = step;
-      slider.setAttribute("aria-valuetext", headings[step]);
+      master.show(step);
       reading.textContent = headings[step];
       cards.forEach((card) => card.set(step));
     };
-    slider.addEventListener("input", () => setAll(Number(slider.value)));
-    setAll(Number(slider.value));
+    const master = stepper(all(".master .slider"), setAll);
+    setAll(origin);
     const showOrigin = (on) => { everywhere = on; press(compare, on); cards.forEach((card) => card.draw()); };
     compare.addEventListener("click", () => showOrigin(!everywhere));
     const isHotkey = (event) => event.key.toLowerCase() === "o" && !event.repeat && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input[type=search], select");
     addEventListener("keydown", (event) => { if (isHotkey(event)) showOrigin(true); });
     addEventListener("keyup", (event) => { if (isHotkey(event)) showOrigin(false); });
 
-    let timer = 0, way = 1;
+    // from the origin to the last step, to the first and back, along each slider
+    const along = (count, from) => {
+      const path = [];
+      for (const [end, way] of [[count - 1, 1], [0, -1], [from, 1]])
+        for (let place = path.at(-1) ?? from; place !== end; ) path.push(place += way);
+      return path;
+    };
+    const column = origin % columns, row = Math.floor(origin / columns);
+    const tour = along(columns, column).map((place) => cell(place, row)).concat(along(rows, row).map((place) => cell(column, place)));
+    let timer = 0;
     play.addEventListener("click", () => {
       press(play, !pressed(play));
       clearInterval(timer);
-      if (!pressed(play) || steps < 2) return;
-      timer = setInterval(() => {
-        if (Number(slider.value) + way !== clamp(Number(slider.value) + way)) way = -way;
-        setAll(Number(slider.value) + way);
-      }, Math.max(90, 1600 / steps));
+      if (!pressed(play) || !tour.length) return;
+      let next = tour.indexOf(master.at()) + 1;
+      timer = setInterval(() => { setAll(tour[next % tour.length]); next += 1; }, Math.max(90, 1600 / columns));
     });
 
     // one sweep over all steps at the start, until something is touched
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches || steps < 3;
-    const path = still ? [] : [...Array(steps).keys()].slice(origin + 1).concat([...Array(steps).keys()].reverse().slice(1), [...Array(origin + 1).keys()].slice(1));
-    const sweep = setInterval(() => { if (path.length) setAll(path.shift()); else clearInterval(sweep); }, Math.max(60, 2400 / (2 * steps)));
+    const path = still ? [] : [...tour];
+    const sweep = setInterval(() => { if (path.length) setAll(path.shift()); else clearInterval(sweep); }, Math.max(60, 1200 / columns));
     ["pointerdown", "keydown", "wheel", "touchstart"].forEach((kind) => addEventListener(kind, () => clearInterval(sweep), { once: true, passive: true, capture: true }));
 
     keepStars();
@@ -256,20 +272,22 @@
     sizes(grid);
   }
 
-  // a picture of a strip beside the first, enlarged
+  // a picture of a strip beside the first, and beside the style of its column if there is one, enlarged
   function enlarging(table) {
     const viewer = one(".viewer"), canvas = one("canvas", viewer), label = one(".viewer-name", viewer);
+    const styles = one(".styles img", table);
     const heads = all("thead th", table).slice(1).map((head) => head.textContent);
     const show = (image, step) => {
       const width = image.naturalWidth / heads.length, height = image.naturalHeight;
       const scale = Math.max(1, Math.round(400 / width));
-      canvas.width = 2 * width * scale;
+      const shown = styles ? [[image, 0], [styles, step - 1], [image, step]] : [[image, 0], [image, step]];
+      canvas.width = shown.length * width * scale;
       canvas.height = height * scale;
-      [0, step].forEach((from, to) => canvas.getContext("2d").drawImage(image, from * width, 0, width, height, to * width * scale, 0, width * scale, height * scale));
-      label.textContent = `${image.dataset.name}: ${heads[0]} and ${heads[step]}`;
+      shown.forEach(([strip, from], to) => canvas.getContext("2d").drawImage(strip, from * width, 0, width, height, to * width * scale, 0, width * scale, height * scale));
+      label.textContent = styles ? `${image.dataset.name}, ${heads[step]}, and the content with this style` : `${image.dataset.name}: ${heads[0]} and ${heads[step]}`;
       if (!viewer.open) viewer.showModal();
     };
-    all("img", table).forEach((image) => {
+    all("tbody img", table).forEach((image) => {
       let step = 1;
       image.tabIndex = 0;
       image.setAttribute("role", "button");
