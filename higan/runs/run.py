@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +103,6 @@ class Run:
             "image_folder": "",
         }
         self.lock: Lock | None = None
-        self.files: dict[str, tuple[BinaryIO, int]] = {}  # by name; with the place of the first row
         self.encoders = ThreadPoolExecutor(max_workers=max(2, min(8, (os.cpu_count() or 1) // 2)))
         self.finisher = ThreadPoolExecutor(max_workers=1)
         self.images: list[Future[None]] = []  # of the block under way
@@ -182,18 +181,13 @@ class Run:
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:
         """Write rows of array `name` from row `start` on; `values` are [N, *row], of named scores [N, K]."""
-        array = self.arrays[name]
-        if name not in self.files:
-            path = self.folder / name
-            self.files[name] = path.open("rb+", buffering=0), map_array(path).offset
+        array, path = self.arrays[name], self.folder / name
         if array.dtype.names is not None:
             values = np.ascontiguousarray(values, np.float32).view(array.dtype)[:, 0]
-        data = memoryview(np.ascontiguousarray(values, array.dtype).tobytes())
-        file, first = self.files[name]
         try:
-            file.seek(first + array.bytes(start))
-            while data:
-                data = data[file.write(data) :]
+            with path.open("rb+") as file:  # not through the map: there a full disk ends the process
+                file.seek(map_array(path).offset + array.bytes(start))
+                file.write(np.ascontiguousarray(values, array.dtype).tobytes())
         except OSError as error:
             raise disk_error(self.folder, error) from None
 
@@ -225,12 +219,9 @@ class Run:
         shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)
 
     def close(self) -> None:
-        """Stop the background threads and close the files. Blocks without a mark are done again by the next run."""
+        """Stop the background threads. Blocks without a mark are done again by the next run."""
         self.encoders.shutdown(cancel_futures=True)
         self.finisher.shutdown(cancel_futures=True)
-        for file, _ in self.files.values():
-            file.close()
-        self.files.clear()
         if self.lock is not None:
             self.lock.release()
             self.lock = None
@@ -239,8 +230,9 @@ class Run:
         try:
             for image in images:
                 image.result()
-            for file, _ in list(self.files.values()):
-                os.fsync(file.fileno())
+            for name in self.arrays:
+                with (self.folder / name).open("rb+") as file:
+                    os.fsync(file.fileno())
             if images and hasattr(os, "sync"):
                 os.sync()  # one call instead of one per image
             self._mark(block).touch()

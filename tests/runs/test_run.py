@@ -220,8 +220,8 @@ def test_a_full_disk_leaves_a_run_that_goes_on(tmp_path: Path, monkeypatch: pyte
     with make_run(tmp_path) as run:
         run.begin()
         fill(run, [0])
-        with Path("/dev/full").open("rb+", buffering=0) as disk, monkeypatch.context() as patch:
-            patch.setitem(run.files, "z.npy", (disk, 0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", full)
             with pytest.raises(HiganError, match="full; make room"):
                 fill(run, [1])
         with monkeypatch.context() as patch:
