@@ -205,6 +205,7 @@ def move_codes(
 
 
 def require_layers(layers: str | int | Sequence[int] | NDArray[Any], num_layers: int) -> list[int]:
+    """Return layers as `parse_layers` does; raise HiganError if there are none."""
     chosen = parse_layers(layers, num_layers)
     if not chosen:
         raise HiganError("no layers were given; leave the argument out to take all of them")
