@@ -78,7 +78,6 @@ def main() -> None:
     from higan.editing.edits import synthesize_steps
     from higan.editing.files import write_codes, write_edit, write_page
     from higan.editing.manipulation import Move, along_boundary, find_boundary_file
-    from higan.editing.pictures import blended
     from higan.generators.codes import Codes
     from higan.generators.layer_sets import format_layers
     from higan.generators.network import layered
@@ -131,6 +130,8 @@ def main() -> None:
         write_boundary(boundary, folder, f"{prefix}_boundary.npy")
         rows: Iterable[NDArray[np.uint8]] = synthesize_steps(generator, edited.codes, edited.space, edited.labels)
         if args.blend and picture is not None:
+            from higan.editing.pictures import blended
+
             before = generator.synthesize(codes[edited.space], edited.space, edited.labels)[0].cpu().numpy()
             rows = blended(rows, picture.photo, before)
         page = folder / f"{prefix}.html"

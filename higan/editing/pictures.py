@@ -12,7 +12,6 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy.ndimage import gaussian_filter
 
 from higan.errors import HiganError
 from higan.files import open_file
@@ -164,6 +163,8 @@ def blend(photo: NDArray[np.uint8], before: NDArray[np.uint8], after: NDArray[np
     The change, after - before (uint8 [H, W, C] each), is brought to the photo's size and added, weighted by how large
     it is nearby: where nothing changes, the photo stays as it is to the last bit.
     """
+    from scipy.ndimage import gaussian_filter  # not above: half a second that other pictures do not need
+
     change = after.astype(np.float32) - before.astype(np.float32)
     amount = gaussian_filter(np.abs(change).max(axis=2), sigma=max(1.0, len(before) / 64))
     change *= (amount / MASK_LEVELS).clip(0, 1)[..., None]
