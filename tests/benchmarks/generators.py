@@ -124,7 +124,8 @@ def measure(args: argparse.Namespace, family: str, precision: str, batch: int) -
     codes = generator.to_entry(generator.sample(batch, seed=0), "z")
     clock = Clock(device, args.processor_time)
     conv = convolution_rate(clock, dtype, batch)
-    images = batch * clock.rate(lambda: generator.synthesize(codes, generator.entry), args.seconds)
+    synthesize = torch.compile(generator.synthesize) if args.compile else generator.synthesize
+    images = batch * clock.rate(lambda: synthesize(codes, generator.entry), args.seconds)
     share, memory = images * GFLOP[family] / conv, peak_memory(device)
     return f"{family:11} {precision:9} {batch:5}  {images:8.2f}  {conv:12.0f}  {share:5.2f}  {memory:8.0f}"
 
@@ -137,11 +138,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: all)")
     parser.add_argument("--processor_time", action="store_true", help="in place of the wall clock's (default: off)")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile (default: off)")
     parser.add_argument("--seconds", type=float, default=5, help="per line (default: 5)")
     args = parser.parse_args()
     device, threads = choose_device(args.device), args.threads or torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
-    print(f"{name}, torch {torch.__version__}, {RESOLUTION}x{RESOLUTION}")
+    print(f"{name}, torch {torch.__version__}, {RESOLUTION}x{RESOLUTION}{', compiled' * args.compile}")
     print("family      precision batch  images/s  conv GFLOP/s  share  peak MiB")
     lines = itertools.product([args], args.family, args.precision, args.batch)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
