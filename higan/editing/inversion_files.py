@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higan.checkpoints import read_checkpoint, write_checkpoint
-from higan.devices import within_memory
+from higan.devices import require_memory, within_memory
 from higan.editing.inversion import TUNE_STEPS, Features, Inversion, Statistics, invert, remark, sample_statistics, tune
 from higan.editing.pictures import Picture, read_picture
 from higan.files import digest, encode_image, read_rows, to_rgb, write_array, write_atomic
@@ -159,6 +159,8 @@ class InversionRun:
             generator.network.load_state_dict(read_checkpoint(path).state_dict)
             generator.network.prepare(generator.dtype)
         else:
+            height, width = generator.image_size
+            require_memory(height * width * generator.image_channels * len(self.paths), f"{len(self.paths)} pictures")
             pictures = np.stack([self.read(place).image for place in self.paths])
             codes = read_rows(self.folder / f"{self.space}.npy", 0, self.run.num)
             found, self.at_once = within_memory(partial(self.tuned, codes, pictures), self.at_once)
@@ -242,11 +244,11 @@ def difference_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArra
 
 def unique_names(names: Iterable[str]) -> list[str]:
     """Return the names, with _2, _3, ... behind those that came before."""
-    found: list[str] = []
+    found: dict[str, int] = {}  # and the last number behind it
     for name in names:
-        number, chosen = 1, name
+        chosen = name
         while chosen in found:
-            number += 1
-            chosen = f"{name}_{number}"
-        found.append(chosen)
-    return found
+            found[name] += 1
+            chosen = f"{name}_{found[name]}"
+        found[chosen] = 1
+    return list(found)

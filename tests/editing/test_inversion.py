@@ -390,6 +390,38 @@ def test_command_tunes_the_model(
     assert not Path("bad").exists()
 
 
+def test_little_memory_takes_fewer_pictures_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(optimisation, "STATISTICS", 20)
+    write_model(tmp_path)
+    for index in range(4):
+        ramp_picture(20 + index, 20).save(f"{index}.png")
+    most = 2
+    sizes: list[int] = []
+    original = inversion_files.invert
+
+    def scarce(generator: Generator, pictures: np.ndarray, *rest: object) -> object:
+        sizes.append(len(pictures))
+        if len(pictures) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(generator, pictures, *rest)
+
+    monkeypatch.setattr(inversion_files, "invert", scarce)
+    arguments = ["tiny.pth", *(f"{index}.png" for index in range(4)), "--steps", 10, "--starts", 1]
+    assert command(*arguments, "-o", "out") == 0
+    assert sizes[-3:] == [4, 2, 2] and np.load("out/wp.npy").any(axis=(1, 2)).all()
+    most = 0
+    assert command(*arguments, "-o", "none") == 2
+    assert "memory does not suffice for one image at a time" in capsys.readouterr().err
+
+
+def test_names_of_many_pictures() -> None:
+    assert inversion_files.unique_names(["a", "a", "a_2", "b", "a"]) == ["a", "a_2", "a_2_2", "b", "a_3"]
+    assert len(set(inversion_files.unique_names(["same"] * 10_000))) == 10_000
+
+
 def test_only_well_formed_words_say_what_was_tuned(tmp_path: Path) -> None:
     state = read_checkpoint(write_model(tmp_path)).state_dict
     for name in ("tuned.pth", "tuned.safetensors"):
