@@ -2,13 +2,15 @@
 
 python compare_recipes.py SYNTHESIS                    prints a table; SYNTHESIS is step 1's output, with predictions
 python compare_recipes.py SYNTHESIS --num 60 --turns 1 --recipes svm ridge_soft_layers   sooner, and less sure
+python compare_recipes.py SYNTHESIS --second judge.pth --json recipes.json   for the card
 
 A turn retrains every recipe on resampled samples and measures it on fresh ones, so that the intervals hold what the
 training set decides. Own: mean rise of a direction's own score at distance 2. Leak, largest: mean and largest |mean
 rise| of the others, per unit of own; where `svm` is the first recipe, also at the distance where each direction's own
 effect is the one of `svm`. All in standard deviations of the scores, means over all names. mean_ad and max_ad:
 attribute dependency where the own score rises by 0.5 to 1.5. dci: what w along the directions says of the scores.
-`_2`: judged by the second predictor.
+verified: how many directions the control verifies at exactly the layers chosen. `_2`: judged by the second predictor,
+which no recipe has seen: what fools the first alone does not move it.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,12 +40,13 @@ from higan.directions.steps import step_slopes
 from higan.directions.training import find_covariance, train_boundary
 from higan.predictors import Predictor
 from higan.predictors.rooms import load_rooms
-from higan.rescoring.statistics import choose_layers
+from higan.rescoring.statistics import VERIFIED, choose_layers, chosen_limit, judge
 from higan.runs.run import read_array
 
 DISTANCE, STRENGTH = 2.0, 10.0
 PROBES, STEPS = 64, 2000  # samples that gradients are taken of, and random steps
 CHOICE_SEED, FRESH_SEED = 11, 12  # samples that layers are chosen by, and those that are judged; step 1 has seed 0
+CONTROLS = 20  # random directions that verify
 
 
 @dataclass
@@ -94,9 +99,9 @@ class Bench:
         return np.stack([self.score(wp + torch.from_numpy(step).float()) - base for step in steps])
 
     def layer_effects(self, wp: Tensor, steps: np.ndarray) -> np.ndarray:
-        """Return how far each direction's own score rises on average at each layer alone, [B, L]."""
+        """Return how far every score rises on average when a direction moves each layer alone, [B, L, K]."""
         generator, last = self.generator, self.generator.num_layers
-        effects = np.zeros(steps.shape[:2])
+        effects = np.zeros((*steps.shape[:2], len(self.names)))
         for part in wp.split(generator.batch_size):
             base = self.score(part)[0]
             state = generator.initial(part)
@@ -106,9 +111,17 @@ class Bench:
                     moved[:, layer] += torch.from_numpy(step[layer]).float()
                     images = generator.image(generator.advance(state, moved, layer, last))
                     found = torch.cat(list(self.judges[0].predict(images).values()), dim=1).double().numpy() / self.std
-                    effects[index, layer] += (found - base)[:, index].sum() / len(wp)
+                    effects[index, layer] += (found - base).sum(axis=0) / len(wp)
                 state = generator.advance(state, part, layer, layer + 1)
         return effects
+
+    def limits(self, num: int) -> np.ndarray:
+        """Return what a random direction's effect on each score passes by chance at layers of its choice, [K]."""
+        random = np.random.default_rng([0, 1]).standard_normal((CONTROLS, 1, self.codes.shape[1]))
+        random *= DISTANCE / np.linalg.norm(random, axis=2, keepdims=True)
+        steps = random * np.ones((1, self.generator.num_layers, 1))
+        effects = self.layer_effects(self.fresh(CHOICE_SEED, num), steps)
+        return np.array([chosen_limit(effects[:, :, score]) for score in range(effects.shape[2])])
 
     def steps(self, recipe: Recipe) -> np.ndarray:
         """Return a recipe's steps at distance 1, [B, L, D], at all layers."""
@@ -152,27 +165,30 @@ class Bench:
 
 
 def measure(
-    bench: Bench, recipe: Recipe, num: int, choice: int, baseline: np.ndarray | None
+    bench: Bench, recipe: Recipe, num: int, choice: int, baseline: np.ndarray | None, limits: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
     """Return a recipe's numbers of one turn, and every direction's own effect [B].
 
-    `num` fresh samples judge, `choice` others choose layers; `baseline` [B] are the effects to match.
+    `num` fresh samples judge, `choice` others choose layers; `baseline` [B] are the effects to match, and `limits` [B]
+    those that chance may reach.
     """
     steps = bench.steps(recipe) * DISTANCE
     if recipe.layers:
         effects = bench.layer_effects(bench.fresh(CHOICE_SEED, choice), steps)
         for index, step in enumerate(steps):
-            step *= np.isin(np.arange(len(step)), choose_layers(effects[index]))[:, None]
+            step *= np.isin(np.arange(len(step)), choose_layers(effects[index, :, index]))[:, None]
     wp = bench.fresh(FRESH_SEED, num)
     base = bench.score(wp)
     rises = bench.rises(wp, base, steps)
     row: dict[str, float] = {}
+    if recipe.layers:
+        row["verified"] = sum(verified(rises[index, 0, :, index], limit) for index, limit in enumerate(limits))
     own = np.empty(0)
-    for judge in range(len(bench.judges)):
-        of = f"_{judge + 1}" if judge else ""
-        found = summarize(rises[:, judge].mean(axis=1))
+    for place in range(len(bench.judges)):
+        of = f"_{place + 1}" if place else ""
+        found = summarize(rises[:, place].mean(axis=1))
         row |= {f"{key}{of}": value for key, value in found.items()}
-        own = np.diagonal(rises[:, 0].mean(axis=1)) if judge == 0 else own
+        own = np.diagonal(rises[:, 0].mean(axis=1)) if place == 0 else own
     dependency = [attribute_dependency(rises[index, 0], index, (0.5, 1.5)) for index in range(len(steps))]
     row["mean_ad"] = float(np.nanmean([found.mean[0] for found in dependency]))
     row["max_ad"] = float(np.nanmean([found.largest[0] for found in dependency]))
@@ -183,6 +199,12 @@ def measure(
     return row, own
 
 
+def verified(rises: np.ndarray, limit: float) -> bool:
+    """Whether the interval of the mean of rises [N] lies above what chance may reach."""
+    half = 1.96 * rises.std(ddof=1) / np.sqrt(len(rises))
+    return judge(rises.mean() - half, rises.mean() + half, limit, np.inf) == VERIFIED
+
+
 def summarize(effects: np.ndarray) -> dict[str, float]:
     """Return own, leak and largest leak per unit of own, of mean rises [B, K] of directions in the scores' order."""
     own = float(np.diagonal(effects).mean())
@@ -190,14 +212,14 @@ def summarize(effects: np.ndarray) -> dict[str, float]:
     return {"own": own, "leak": float(others.mean()) / own, "largest": float(others.max(axis=1).mean()) / own}
 
 
-def interval(values: list[float]) -> str:
+def interval(values: list[float], digits: int = 3) -> str:
     """Return the mean of turns with the central 95 % of one, by Student's t; the number alone for one turn."""
     from scipy.stats import t
 
     if len(values) < 2:
-        return f"{values[0]:.3f}"
+        return f"{values[0]:.{digits}f}"
     half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1))
-    return f"{np.mean(values):.3f} ± {half:.3f}"
+    return f"{np.mean(values):.{digits}f} ± {half:.{digits}f}"
 
 
 def main() -> None:
@@ -218,11 +240,13 @@ def main() -> None:
     scores = {name: values[: args.samples] for name, values in read_scores(args.synthesis / "attribute.npy").items()}
     judges = [higan.load_predictor("rooms"), *([load_rooms(args.second)] if args.second else [])]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in args.recipes}
+    limits = np.empty(0)
     for turn in range(args.turns):
         bench = Bench(judges, codes, scores, turn)
+        limits = bench.limits(args.choice) if turn == 0 else limits  # the training set has no part in them
         baseline = None
         for name in args.recipes:
-            row, own = measure(bench, RECIPES[name], args.num, args.choice, baseline)
+            row, own = measure(bench, RECIPES[name], args.num, args.choice, baseline, limits)
             baseline = own if name == "svm" else baseline
             directions = bench.steps(RECIPES[name])
             if (directions == directions[:, :1]).all():
@@ -230,13 +254,35 @@ def main() -> None:
                 row |= {"dci_d": found.disentanglement, "dci_c": found.completeness, "dci_i": found.informativeness}
             rows[name].append(row)
             print(f"turn {turn}: {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
-    keys = list(dict.fromkeys(key for turns in rows.values() for row in turns for key in row))
-    print(f"\n| recipe | {' | '.join(keys)} |\n|---|{'---:|' * len(keys)}")
+        if args.json:
+            numbers = {"num": args.num, "choice": args.choice, "turns": turn + 1, "samples": len(codes), "rows": rows}
+            args.json.write_text(json.dumps(numbers, indent=2) + "\n")
+    print(f"\n{table(rows)}")
+
+
+def table(rows: dict[str, list[dict[str, float]]], keys: Sequence[str] = ()) -> str:
+    """Return the numbers of all turns as a Markdown table, a line per recipe; all `keys` unless some are given."""
+    keys = keys or list(dict.fromkeys(key for turns in rows.values() for row in turns for key in row))
+    lines = [f"| recipe | {' | '.join(keys)} |", f"|---|{'---:|' * len(keys)}"]
     for name, turns in rows.items():
-        cells = [interval([row[key] for row in turns]) if key in turns[-1] else "" for key in keys]
-        print(f"| {name} | {' | '.join(cells)} |")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        cells = [
+            interval([row[key] for row in turns], 1 if key == "verified" else 3) if key in turns[-1] else ""
+            for key in keys
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def card_table(numbers: dict[str, Any]) -> str:
+    """Return what the model card says of a comparison, as `--json` writes it."""
+    rows, turns = numbers["rows"], numbers["turns"]
+    second = [f"{key}_2" for key in ("own", "leak", "largest") if f"{key}_2" in next(iter(rows.values()))[0]]
+    text = table(rows, ["own", "leak", "largest", "verified", *second])
+    return text + (
+        f"\n{turns} training sets of {numbers['samples']:,} samples, the first whole, the others resampled; judged on "
+        f"{numbers['num']} fresh samples each, layers chosen on {numbers['choice']} others. ±: where 95 % of training "
+        "sets lie, by Student's t.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,30 +1,39 @@
 #!/usr/bin/env bash
-# Make boundaries/stylegan2_rooms with the toolkit's own steps: sample, score, train, re-score, keep the verified layers;
-# then print the tables of the model card.
-#   bash models/stylegan2_rooms/make_boundaries.sh [OUTPUT_FOLDER] [SAMPLES] [RESCORING_SAMPLES]
-# With the defaults about half an hour on two CPU cores, nearly all of it re-scoring, whose time goes with
-# RESCORING_SAMPLES. Boundaries without a verified layer are left out.
+# Make boundaries/stylegan2_rooms with the toolkit's own steps, and write the numbers of the model card and of the README:
+# sample, train, re-score, keep what the generator obeys; then compare with other ways to find directions, ask random
+# directions, and measure.
+#   bash models/stylegan2_rooms/make_boundaries.sh [FOLDER] [SAMPLES] [RESCORING_SAMPLES] [TURNS]
+# Nearly all of the time is re-scoring and goes with its samples. Stopped, the same command goes on where it was; the
+# results of earlier steps stay. Boundaries that are not obeyed are left out; those that could not be told from chance
+# are kept, with their layers as candidates.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-results/stylegan2_rooms}
-samples=${2:-50000}
-rescoring_samples=${3:-2000}
+samples=${2:-20000}
+rescoring_samples=${3:-200}
+turns=${4:-3}
+here=models/stylegan2_rooms
+shipped=boundaries/stylegan2_rooms
 
 python synthesize.py stylegan2_rooms -o "$out/synthesis" --num="$samples" --generate_prediction
-python train_boundary.py "$out/synthesis/w.npy" "$out/synthesis/attribute.npy" --score_name all \
-    -N 2000 -o "$out/boundaries" --bootstrap 10 --jobs 2
+[ -e "$out/rescore/rescore.json" ] || {
+    python train_boundary.py "$out/synthesis/w.npy" "$out/synthesis/attribute.npy" --score_name all \
+        --solver ridge --disentangle -o "$out/boundaries"
+    python rescore.py stylegan2_rooms "$out/boundaries/boundary_list.txt" -o "$out/rescore" \
+        --num="$rescoring_samples" --layerwise_rescoring --layer_swap --write_layers
+}
 
+mkdir -p "$shipped"
+rm -f "$shipped"/*_boundary.*
 for file in "$out"/boundaries/*_boundary.npy; do
-    echo "($(basename "$file" _boundary.npy), w): $file"
-done > "$out/boundaries.txt"
-python rescore.py stylegan2_rooms "$out/boundaries.txt" -o "$out/rescore" --num="$rescoring_samples" \
-    --layerwise_rescoring --layer_swap --write_layers
-
-mkdir -p boundaries/stylegan2_rooms
-rm -f boundaries/stylegan2_rooms/*_boundary.*
-for file in "$out"/boundaries/*_boundary.npy; do
-    if grep -q '"layers": \[' "${file%.npy}.json"; then
-        cp "$file" "${file%.npy}.json" boundaries/stylegan2_rooms/
-    fi
+    grep -q '"verdict": "none"' "${file%.npy}.json" || cp "$file" "${file%.npy}.json" "$shipped/"
 done
-python models/stylegan2_rooms/measure.py --tables "$out" --ground_truth "$out"
+
+[ -e "$out/chance/rescore.json" ] || python rescore.py stylegan2_rooms "$shipped/indoor_lighting_boundary.npy" \
+    -o "$out/chance" --num=20 --control=240 --layerwise_rescoring
+[ -e "$out/judge.pth" ] || python $here/train_predictor.py --renders "$out/judge_renders.npy" --scenes 4000 \
+    --scene_seed 5 --seed 5 --channels 12 24 48 64 96 --epochs 6 --export "$out/judge.pth"
+[ -e "$out/recipes.json" ] || python $here/compare_recipes.py "$out/synthesis" --second "$out/judge.pth" \
+    --turns "$turns" --num 60 --choice 30 --json "$out/recipes.json" \
+    --recipes svm svm_layers ridge_soft_layers gradient_wp_soft
+python $here/measure.py --analysis "$out" --card $here/README.md README.md

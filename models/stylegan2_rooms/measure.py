@@ -1,11 +1,10 @@
-"""Measure the embedded generator against the renderer, in the predictor's eyes: the numbers of the model card.
+"""Measure the embedded model: the numbers of its card, as Markdown.
 
-python measure.py                       samples against renders, Fréchet distance, what an edit of the lights changes
-python measure.py --sheets DIR          also sheets of samples and of renders
-python measure.py --tables DIR          the analysis: how well boundaries separate, and where they and the layers act
-python measure.py --ground_truth DIR    the same rises and leaks beside what the renderer's labels say
-
-DIR of the last two is the output folder of make_boundaries.sh; they print Markdown.
+python measure.py                               samples against renders, the predictor on unseen ones
+python measure.py --sheets ../../docs           also the pictures of samples, renders and an edit
+python measure.py --analysis DIR                what make_boundaries.sh left in DIR as well
+python measure.py --analysis DIR --parts levels swap --card README.md
+                                                some of it, written to the card between its markers
 """
 
 from __future__ import annotations
@@ -13,30 +12,47 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
-from train_predictor import degrade, label_matrix
+from compare_recipes import card_table
+from train_predictor import degrade, evaluate, label_matrix
 
 import higan
 from higan.devices import keep_freed_memory
-from higan.directions.boundaries import read_boundary, read_scores
+from higan.directions.boundaries import read_boundary
+from higan.directions.move import choose_layers
 from higan.generators.layer_sets import format_layers
 from higan.predictors.rooms import PATH, RoomsPredictor, read_rooms
+from higan.rescoring.statistics import (
+    CONTROL_LEVEL,
+    NONE,
+    UNKNOWN,
+    VERIFIED,
+    Estimate,
+    Hierarchy,
+    chance_limit,
+    chosen_limit,
+    chosen_masks,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RENDER_SEEDS = (3, 4)  # neither the generator's nor the predictor's training scenes
 SAMPLE_SEED = 3
 BATCH = 250
-SEPARATE_SAMPLES, SEPARATE_SHARE = 20_000, 0.05  # the smaller selection that boundaries are tried with
 PAIRED_SCENES, PAIRED_BATCH = 500, 25  # scenes of which one factor at a time is drawn anew
+LIMIT_DIRECTIONS = 20  # random ones that a limit of chance is estimated from, as rescore.py does by default
 
 
 def sample_images(generator: higan.Generator, num: int) -> Tensor:
@@ -75,9 +91,45 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(mean @ mean + np.trace(one) + np.trace(two) - 2 * cross)
 
 
-def compare(names: list[str], samples: np.ndarray, renders: np.ndarray) -> None:
-    """Print, per score, how often (binary) or how much (continuous) samples and renders show it."""
-    print(f"{'score':<18} {'level':<10} {'renders':>15} {'samples':>15}  difference")
+@dataclass
+class Sources:
+    """Where numbers come from: the model and the predictor, and what make_boundaries.sh left in `analysis`."""
+
+    model: str
+    num: int
+    analysis: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the analysis."""
+        if self.analysis is None:
+            raise SystemExit("give the folder of make_boundaries.sh: --analysis DIR")
+        return self.analysis
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What rescore.json says, its boundaries in the order of the predictor's scores."""
+        record: dict[str, Any] = json.loads((self.folder / "rescore" / "rescore.json").read_text())
+        order = {name: place for place, name in enumerate(record["outputs"])}
+        for row, boundary in enumerate(record["boundaries"]):
+            boundary |= {"row": row, "target": order[boundary["name"]]}
+        record["boundaries"].sort(key=lambda boundary: boundary["target"])
+        return record
+
+    def table(self, name: str) -> NDArray[np.floating]:
+        """Return one of the tables of the re-scoring."""
+        return np.load(self.folder / "rescore" / f"rescore_{name}.npy")
+
+
+def markdown(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; `align` has an "l" or an "r" for each column."""
+    lines = [head, ["---:" if side == "r" else "---" for side in align], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def compare(names: list[str], samples: np.ndarray, renders: np.ndarray) -> str:
+    """Return, per score, how often (binary) or how much (continuous) samples and renders show it."""
+    rows = []
     for column, name in enumerate(names):
         first, second = renders[:, column], samples[:, column]
         if scenes.KINDS[name] == "binary":
@@ -85,17 +137,17 @@ def compare(names: list[str], samples: np.ndarray, renders: np.ndarray) -> None:
             both, difference = [f"{share:.3f}" for share in shares], f"{shares[1] - shares[0]:+.3f}"
         else:
             both = [f"{values.mean():+.2f} ± {values.std():.2f}" for values in (first, second)]
-            difference = f"{second.mean() - first.mean():+.3f} {second.std() - first.std():+.3f}"
-        print(f"{name:<18} {scenes.LEVELS[name]:<10} {both[0]:>15} {both[1]:>15}  {difference}")
+            difference = f"{second.mean() - first.mean():+.3f}, {second.std() - first.std():+.3f}"
+        rows.append([name, scenes.LEVELS[name], *both, difference])
+    return markdown(["score", "level", "renders", "samples", "difference"], "llrrr", rows)
 
 
-def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names: list[str], num: int = 500) -> None:
-    """Print the share of rooms that an `indoor_lighting` edit brightens, and of beds that stay where they are."""
+def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names: list[str], num: int = 500) -> str:
+    """Say in how many rooms an `indoor_lighting` edit brightens the picture, and leaves the bed where it is."""
     boundary = read_boundary(ROOT / "boundaries" / "stylegan2_rooms" / "indoor_lighting_boundary.npy")
+    layers, _ = choose_layers(boundary, generator.num_layers)
     codes = generator.broadcast(generator.map(generator.sample(num, SAMPLE_SEED)))
-    moved = torch.from_numpy(
-        higan.manipulate(codes.numpy(), boundary, [2.0], layers=boundary.layers, strength=generator.psi().numpy())[:, 0]
-    )
+    moved = higan.manipulate(codes, boundary, [2.0], layers=layers, strength=generator.psi())[:, 0]
     before, after = generator.synthesize(codes), generator.synthesize(moved)
     brighter = (after.float().mean(dim=(1, 2, 3)) > before.float().mean(dim=(1, 2, 3))).float().mean().item()
     scores = [scores_and_features(network, images)[0] for images in (before, after)]
@@ -103,75 +155,205 @@ def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names:
     stays = ((scores[0][:, side] > 0) == (scores[1][:, side] > 0)) & (
         abs(scores[1][:, view] - scores[0][:, view]) < 0.25
     )
-    print(f"indoor_lighting +2: {brighter:.1%} of {num} rooms are brighter, the bed stays in {stays.mean():.1%}")
-
-
-def print_separation(folder: Path) -> None:
-    """Print how well boundaries separate held-out samples, by the selection of samples that they are trained on."""
-    codes, scores = np.load(folder / "synthesis" / "w.npy"), read_scores(folder / "synthesis" / "attribute.npy")
-    num = min(SEPARATE_SAMPLES, len(codes))
-    trained = {path.stem: json.loads(path.read_text()) for path in (folder / "boundaries").glob("*_boundary.json")}
-    chosen = max(info["chosen_per_side"] for info in trained.values())
-    accuracies = []
-    print(
-        f"| score | level | {num:,} samples, top and bottom {SEPARATE_SHARE:.0%} "
-        f"| {len(codes):,} samples, top and bottom {chosen:,} |\n|---|---|---:|---:|"
+    return (
+        f"Moved by 2 along the shipped `indoor_lighting`, {brighter:.1%} of {num} rooms are brighter, and the bed "
+        f"stays in {stays.mean():.1%}.\n"
     )
-    for name, values in scores.items():
-        smaller = higan.train_boundary(codes[:num], values[:num], name, chosen_num_or_ratio=SEPARATE_SHARE)
-        shipped = trained.get(f"{name}_boundary", {}).get("validation_accuracy", np.nan)
-        accuracies.append((smaller.info["validation_accuracy"], shipped))
-        print(f"| {name} | {scenes.LEVELS[name]} | {accuracies[-1][0]:.3f} | {shipped:.3f} |")
-    enough = (np.array(accuracies) >= 0.95).sum(axis=0)
-    print(f"\nValidation accuracy of at least 0.95: {enough[0]} and {enough[1]} of {len(scores)} names.\n")
 
 
-def print_tables(folder: Path) -> None:
-    """Print what rescore.py measured: Δ per boundary and layer, total effect per score and layer, levels."""
-    record = json.loads((folder / "rescore.json").read_text())
-    delta, swap = np.load(folder / "rescore_delta.npy"), np.load(folder / "rescore_swap.npy")
-    control = np.load(folder / "rescore_control_delta.npy")[:, 0], np.load(folder / "rescore_control_high.npy")[0]
-    layers = range(swap.shape[1])
-    head = f"| {' | '.join(f'{layer}' for layer in layers)} |"
-    order = {name: position for position, name in enumerate(record["outputs"])}
-    rows = sorted(enumerate(record["boundaries"]), key=lambda row: order[row[1]["name"]])
-    accepted = []
-    print(f"| boundary | level | verified | random | all {head}\n|---|---|---|---:|---:|{'---:|' * len(layers)}")
-    for row, boundary in rows:
-        name, verified = boundary["name"], boundary["verified_layers"]
-        values, random = delta[row, :, order[name]], [part[..., order[name]] for part in control]
-        if verified:
-            accepted.append((values[0] / random[1], name, values[0], random[0].mean(), random[1]))
-        chance = f"{random[0].mean():.2f} (≤ {random[1]:.2f})"
-        print(
-            f"| {name} | {boundary['level']} | {format_layers(verified) or '–'} | {chance} | {values[0]:.2f} | "
-            f"{bold_best(values[1:])} |"
+def samples_part(sources: Sources) -> str:
+    """Return samples against renders of two other seeds, in the predictor's scores and features."""
+    generator = higan.load_generator(sources.model, truncation_psi=1.0, device="cpu")
+    network, names, _, _ = read_rooms(PATH)
+    network.fold()
+    images = sample_images(generator, sources.num)
+    renders = [render_images(generator.resolution, sources.num, seed) for seed in RENDER_SEEDS]
+    samples, sample_features = scores_and_features(network, images)
+    (first, first_features), (_, second_features) = (scores_and_features(network, block) for block in renders)
+    floor = frechet_distance(first_features, second_features)
+    distance = frechet_distance(sample_features, first_features)
+    text = compare(names, samples, first)
+    text += (
+        f"\n{sources.num:,} samples and twice as many renders. Fréchet distance in the predictor's features: samples "
+        f"to renders {distance:.2f}, renders to renders {floor:.2f}, ratio {distance / floor:.1f}.\n"
+    )
+    return text + (measure_lighting(generator, network, names) if sources.model == "stylegan2_rooms" else "")
+
+
+def predictor_part(sources: Sources) -> str:
+    """Return how well the predictor reads renders that it has not seen."""
+    rows = [
+        [
+            name,
+            scenes.LEVELS[name],
+            "accuracy" if scenes.KINDS[name] == "binary" else "R²",
+            *(f"{value:.4f}" for value in values),
+        ]
+        for name, values in evaluate(PATH, read_rooms(PATH)[0].resolution).items()
+    ]
+    return markdown(["score", "level", "measure", "clean", "degraded"], "lllrr", rows)
+
+
+def training_part(sources: Sources) -> str:
+    """Return how well each score follows the codes, and how sure its direction is."""
+    rows = []
+    for boundary in sources.record["boundaries"]:
+        info = json.loads((sources.folder / "boundaries" / f"{boundary['name']}_boundary.json").read_text())
+        numbers = [f"{info['r2']:.3f}", f"{info['bootstrap_angle']:.0f}°", f"{info['reach']:.1f}"]
+        rows.append([boundary["name"], boundary["level"], *numbers])
+    head = ["score", "level", "R², held out", "angle of resampled directions", "2 is so many standard deviations of w"]
+    return markdown(head, "llrrr", rows) + f"\nTrained on {info['samples']:,} samples.\n"
+
+
+def effects_part(sources: Sources) -> str:
+    """Return how far each boundary moves its own score, at which layers, and what else it moves."""
+    record, spread = sources.record, sources.table("base_std")
+    signed, chosen = sources.table("signed"), sources.table("chosen_signed") / spread
+    rows, own, leaks, found = [], [], [], {mark: [] for mark in (VERIFIED, UNKNOWN, NONE)}
+    for boundary in record["boundaries"]:
+        row, target, name = boundary["row"], boundary["target"], boundary["name"]
+        found[boundary["verdict"]].append(name)
+        own.append(chosen[row, target])
+        others = np.abs(np.delete(chosen[row], target))
+        leaks.append((others.mean(), others.max()))
+        most = int(np.argsort(-np.abs(chosen[row]))[1 if np.abs(chosen[row]).argmax() == target else 0])
+        low, high, limit = (
+            boundary[key] / spread[target] for key in ("chosen_signed_low", "chosen_signed_high", "chosen_limit")
         )
-    if accepted:
-        _, name, own, mean, high = min(accepted)
-        print(
-            f"\n{len(accepted)} boundaries have verified layers. The weakest of them against chance is {name}: Δ "
-            f"{own:.2f}; random directions reach {mean:.2f} on average, and {high:.2f} with chance 1e-4."
-        )
-    print(f"\n| score | level {head}\n|---|---|{'---:|' * len(layers)}")
-    for name, row in order.items():
-        print(f"| {name} | {record['output_levels'][row]} | {bold_best(swap[row])} |")
-    print("\n| measured by | level | centre of mass (95 %) | step from the level before (95 %) |\n|---|---|---|---|")
+        cells = [name, boundary["level"], format_layers(boundary["chosen_layers"]) or "–", boundary["verdict"]]
+        cells += [f"{own[-1]:.2f} ({low:.2f} to {high:.2f})", f"{limit:.2f}", f"{others.mean():.3f}"]
+        cells.append(f"{record['outputs'][most]} {chosen[row, most]:+.2f}")
+        rows.append([*cells, *bold_best(signed[row, :, target] / spread[target], 1)])
+    head = ["boundary", "level", "layers", "verdict", "effect (95 %)", "chance", "mean leak", "largest leak", "all"]
+    text = markdown([*head, *map(str, record["columns"][1:])], "llllrrrlr" + "r" * len(record["columns"][1:]), rows)
+    mean, (leak, largest) = np.mean(own), np.mean(leaks, axis=0)
+    text += (
+        f"\nRe-scored on {record['num']:,} samples at distance {record['distance']:g} against {record['controls']} "
+        f"random directions. At exactly the layers named, {len(found[VERIFIED])} of {len(rows)} are verified. There a "
+        f"boundary moves its own score by {mean:.2f} on average and, per unit of that, the others by "
+        f"{leak / mean:.3f} (mean) and {largest / mean:.3f} (largest).\n"
+    )
+    for mark, words in ((UNKNOWN, "Could not be told from chance"), (NONE, "Not obeyed")):
+        text += f"{words}: {', '.join(found[mark])}.\n" if found[mark] else ""
+    return text
+
+
+def swap_part(sources: Sources) -> str:
+    """Return each layer's total effect on every score."""
+    record, swap = sources.record, sources.table("swap")
+    rows = [
+        [name, level, f"{swap[row].sum():.2f}", *bold_best(swap[row])]
+        for row, (name, level) in enumerate(zip(record["outputs"], record["output_levels"], strict=True))
+    ]
+    layers = [str(layer) for layer in range(swap.shape[1])]
+    return markdown(["score", "level", "sum", *layers], "llr" + "r" * len(layers), rows)
+
+
+def levels_part(sources: Sources) -> str:
+    """Return where the levels lie over the layers, by boundaries and by layer swap."""
+    rows, said = [], {}
     for title, key in (("boundaries", "hierarchy"), ("layer swap", "swap_hierarchy")):
-        found = record[key]
-        for index, level in enumerate(found["levels"]):
-            center, step = [
-                "{:.2f} ({:.2f} to {:.2f})".format(*(found[f"{name}{end}"][place] for end in ("", "_low", "_high")))
-                if place >= 0
-                else ""
-                for name, place in (("level_center", index), ("level_step", index - 1))
-            ]
-            print(f"| {title} | {level} | {center} | {step} |")
+        found = read_hierarchy(sources.record[key])
+        for index, level in enumerate(found.levels):
+            cells = [title, level, str(found.counts[index]), with_interval(found.level_center, index)]
+            cells += [with_interval(found.level_step, index - 1), found.verdict(index - 1)] if index else ["", ""]
+            rows.append(cells)
+            if index:
+                said.setdefault(f"{found.levels[index - 1]} to {level}", []).append(cells[-1])
+    head = ["measured by", "level", "scores", "centre of mass (95 %)", "step from the last (95 %)", "so it comes"]
+    text = markdown(head, "llrlll", rows)
+    sure = [step for step, verdicts in said.items() if set(verdicts) == {"later"}]
+    return text + f"\nShown by both measures: {', '.join(sure) or 'no step'}.\n"
 
 
-def bold_best(values: np.ndarray) -> str:
-    """Return the cells of a row, the largest in bold."""
-    return " | ".join(f"**{value:.2f}**" if value == values.max() else f"{value:.2f}" for value in values)
+def read_hierarchy(found: dict[str, Any]) -> Hierarchy:
+    """Return the levels that a rescore.json holds."""
+    parts = {
+        name: Estimate(*(np.array(found[f"{name}{end}"], float) for end in ("", "_low", "_high")))
+        for name in ("center", "level_center", "level_step")
+    }
+    return Hierarchy(levels=tuple(found["levels"]), counts=tuple(found["counts"]), **parts)
+
+
+def with_interval(estimate: Estimate, index: int) -> str:
+    """Return one number of an estimate with its interval."""
+    return f"{estimate.value[index]:.2f} ({estimate.low[index]:.2f} to {estimate.high[index]:.2f})"
+
+
+def bold_best(values: np.ndarray, start: int = 0) -> list[str]:
+    """Return the cells of a row, the largest from `start` on in bold."""
+    best = start + int(np.argmax(values[start:]))
+    return [f"**{value:.2f}**" if place == best else f"{value:.2f}" for place, value in enumerate(values)]
+
+
+def recipes_part(sources: Sources) -> str:
+    """Return how ways to find directions compare, as compare_recipes.py measured it."""
+    return card_table(json.loads((sources.folder / "recipes.json").read_text()))
+
+
+def chance_part(sources: Sources) -> str:
+    """Say how often a random direction passes the limit of chance that others give."""
+    folder = sources.folder / "chance"
+    effects = np.load(folder / "rescore_control_signed.npy").astype(np.float64)[:, 1:]
+    num = json.loads((folder / "rescore.json").read_text())["num"]
+    rows = []
+    for words, passes in (("each layer alone", count_passes(effects)), ("layers chosen", count_chosen_passes(effects))):
+        rate, low, high = passes.rate()
+        numbers = [f"{passes.passed.sum():,} of {passes.tests * len(passes.passed):,}", f"{rate:.1e}"]
+        rows.append([words, *numbers, f"{low:.1e} to {high:.1e}", f"{(passes.passed > 0).sum()}"])
+    head = ["test", "passed", "rate", "95 %", "directions that pass any"]
+    return markdown(head, "lrrrr", rows) + (
+        f"\n{len(effects)} random directions on {num} samples, {effects.shape[1]} layers, {effects.shape[2]} scores; "
+        f"each limit from {LIMIT_DIRECTIONS} of them, meant for a rate of {CONTROL_LEVEL:.0e}. The interval resamples "
+        "directions.\n"
+    )
+
+
+@dataclass
+class Passes:
+    """How many of each direction's tests passed, int [R], and how many tests each had."""
+
+    passed: NDArray[np.int64]
+    tests: int
+
+    def rate(self, seed: int = 0) -> tuple[float, float, float]:
+        """Return the share of tests passed with the central 95 % of resampled directions, which share nothing."""
+        shares = self.passed / self.tests
+        drawn = np.random.default_rng(seed).integers(0, len(shares), (10_000, len(shares)))
+        low, high = np.quantile(shares[drawn].mean(axis=1), (0.025, 0.975))
+        return float(shares.mean()), float(low), float(high)
+
+
+def count_passes(effects: NDArray[np.float64], group: int = LIMIT_DIRECTIONS) -> Passes:
+    """Count how often random directions pass the limit that others give, layer by layer and score by score.
+
+    Parameters
+    ----------
+    effects
+        [R, L, K]: signed effect of each random direction at each layer alone. Every `group` of them gives a limit, and
+        all the others are tested against it, as they are and turned round: both are equally random.
+    """
+    passed = np.zeros(len(effects), np.int64)
+    groups = len(effects) // group
+    for first in range(0, groups * group, group):
+        own = np.arange(len(effects)) // group == first // group
+        beyond = np.abs(effects) > chance_limit(effects[own])
+        passed[~own] += beyond[~own].sum(axis=(1, 2))
+    return Passes(passed, 2 * (groups - 1) * effects[0].size)
+
+
+def count_chosen_passes(effects: NDArray[np.float64], group: int = LIMIT_DIRECTIONS) -> Passes:
+    """Count as `count_passes` does, at the layers that each direction's own effects choose, where effects add up."""
+    passed = np.zeros(len(effects), np.int64)
+    groups = len(effects) // group
+    for score in range(effects.shape[2]):
+        signed = effects[:, :, score], -effects[:, :, score]
+        sums = [(values * chosen_masks(values)).sum(axis=1) for values in signed]
+        for first in range(0, groups * group, group):
+            own = np.arange(len(effects)) // group == first // group
+            limit = chosen_limit(effects[own, :, score])
+            passed[~own] += sum((reached > limit)[~own].astype(np.int64) for reached in sums)
+    return Passes(passed, 2 * (groups - 1) * effects.shape[2])
 
 
 @dataclass
@@ -191,7 +373,7 @@ class PairedChanges:
 
 
 @torch.inference_mode()
-def draw_factors_anew(network: RoomsPredictor, num: int = PAIRED_SCENES) -> PairedChanges:
+def draw_factors_anew(network: RoomsPredictor, num: int) -> PairedChanges:
     """Render `num` scenes and, for every factor, the same scenes with that factor of other scenes; score them all."""
     generator = torch.Generator().manual_seed(RENDER_SEEDS[0])
     labels: dict[str, list[np.ndarray]] = {factor.name: [] for factor in scenes.FACTORS}
@@ -213,8 +395,8 @@ def draw_factors_anew(network: RoomsPredictor, num: int = PAIRED_SCENES) -> Pair
     )
 
 
-def print_ground_truth(folder: Path) -> None:
-    """Print, per score, what the predictor makes of a change of its factor alone, and a boundary's rise in that light.
+def truth_part(sources: Sources) -> str:
+    """Return, per score, what the predictor makes of a change of its factor alone, and a boundary's rise in that light.
 
     Generated images have no labels, but the predictor can be asked about renders of which one factor alone changes:
     how far its score follows the label, and which other scores move although their labels do not. That turns a
@@ -223,38 +405,35 @@ def print_ground_truth(folder: Path) -> None:
     """
     network, names, _, _ = read_rooms(PATH)
     network.fold()
-    changes = draw_factors_anew(network)
+    changes = draw_factors_anew(network, PAIRED_SCENES)
     factors = [scenes.FACTOR_OF[name] for name in names]
     own = [(changes.labels[factor][:, k], changes.scores[factor][..., k]) for k, factor in enumerate(factors)]
     units = np.array([[slope(label, part) for part in score] for label, score in own])  # [K, 2], degraded last
-
-    record = json.loads((folder / "rescore.json").read_text())
-    delta, signed = (np.load(folder / f"rescore_{name}.npy")[:, 0] for name in ("delta", "signed"))
-    rows = {boundary["name"]: row for row, boundary in enumerate(record["boundaries"])}
-    print(
-        "| score | level | score per label, clean | degraded | follows | Δ | Δ in labels "
-        "| boundary's largest leak | the predictor's |\n|---|---|---:|---:|---:|---:|---:|---|---:|"
-    )
+    delta, signed = (sources.table(name)[:, 0] for name in ("delta", "signed"))
+    found = {boundary["name"]: boundary for boundary in sources.record["boundaries"]}
+    rows = []
     for k, name in enumerate(names):
         label, score = own[k]
         moved = label != 0
         agrees = (np.sign(score[1, moved]) == np.sign(label[moved])).mean()
         cells = [name, scenes.LEVELS[name], f"{units[k, 0]:.2f}", f"{units[k, 1]:.2f}", f"{agrees:.1%}"]
-        if name in rows:
-            row = rows[name]
+        if name in found:
+            row = found[name]["row"]
             leaks = (signed[row] / units[:, 1]) / (signed[row, k] / units[k, 1])
             others = [other for other, factor in enumerate(factors) if factor != factors[k]]
             most = max(others, key=lambda other: abs(leaks[other]))
             rest = changes.scores[factors[k]][1, :, most] / units[most, 1] - changes.labels[factors[k]][:, most]
             rise = delta[row, k] / units[k, 1]
             if scenes.KINDS[name] == "binary":  # a label of 0 or 1 rises where the score crosses zero
-                before, after = np.load(folder / f"{name}_w_scores.npy")[:, :2].T
+                before, after = np.load(sources.folder / "rescore" / f"{name}_w_scores.npy")[:, :2].T
                 rise = ((before <= 0) & (after > 0)).mean()
-            leak = f"{names[most]} {leaks[most]:+.2f}"
-            cells += [f"{delta[row, k]:.2f}", f"{rise:.2f}", leak, f"{slope(label, rest):+.2f}"]
+            cells += [f"{delta[row, k]:.2f}", f"{rise:.2f}"]
+            cells += [f"{names[most]} {leaks[most]:+.2f}", f"{slope(label, rest):+.2f}"]
         else:
             cells += ["–"] * 4
-        print(f"| {' | '.join(cells)} |")
+        rows.append(cells)
+    head = ["score", "level", "score per label, clean", "degraded", "follows", "Δ", "Δ in labels"]
+    return markdown([*head, "boundary's largest leak", "the predictor's"], "llrrrrrlr", rows)
 
 
 def slope(changes: np.ndarray, responses: np.ndarray) -> float:
@@ -262,12 +441,55 @@ def slope(changes: np.ndarray, responses: np.ndarray) -> float:
     return float(changes @ responses / (changes @ changes))
 
 
+def save_sheets(model: str, folder: Path) -> None:
+    """Write samples.jpg, renders.jpg, and six samples moved by -4 to 4 as indoor_lighting.jpg."""
+    generator = higan.load_generator(model, truncation_psi=1.0, device="cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_sheet(sample_images(generator, BATCH)[:72], folder / "samples.jpg")
+    save_sheet(render_images(generator.resolution, BATCH, RENDER_SEEDS[0])[:72], folder / "renders.jpg")
+    boundary = read_boundary(ROOT / "boundaries" / "stylegan2_rooms" / "indoor_lighting_boundary.npy")
+    layers, _ = choose_layers(boundary, generator.num_layers)
+    codes = generator.to_wp(generator.sample(6, 0), "z")
+    moved = higan.manipulate(codes, boundary, [-4, -2, 0, 2, 4], layers=layers, strength=generator.psi())
+    images = generator.synthesize(moved.flatten(0, 1)).cpu()
+    save_sheet(images, folder / "indoor_lighting.jpg", columns=10)
+
+
 def save_sheet(images: Tensor, path: Path, columns: int = 12, scale: int = 2) -> None:
     """Write uint8 images [N, R, R, 3] as one sheet."""
     rows, size = len(images) // columns, images.shape[1]
     sheet = images[: rows * columns].reshape(rows, columns, size, size, 3).permute(0, 2, 1, 3, 4)
     picture = Image.fromarray(sheet.reshape(rows * size, columns * size, 3).numpy())
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS).save(path)
+    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
+    picture.save(path, quality=90)
+
+
+PARTS: dict[str, Callable[[Sources], str]] = {
+    "samples": samples_part,
+    "predictor": predictor_part,
+    "training": training_part,
+    "effects": effects_part,
+    "swap": swap_part,
+    "levels": levels_part,
+    "truth": truth_part,
+    "recipes": recipes_part,
+    "chance": chance_part,
+}
+WITHOUT_ANALYSIS = ("samples", "predictor")
+
+
+def write_parts(path: Path, found: dict[str, str]) -> set[str]:
+    """Put each part between the markers that a page has for it; return the names of those that it has."""
+    text = path.read_text(encoding="utf-8")
+    written = set()
+    for name, part in found.items():
+        begin, end = f"<!-- {name}, by measure.py -->\n", f"<!-- end of {name} -->"
+        before, marker, rest = text.partition(begin)
+        if marker and end in rest:
+            text = f"{before}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
+            written.add(name)
+    path.write_text(text, encoding="utf-8")
+    return written
 
 
 def parse_args() -> argparse.Namespace:
@@ -276,41 +498,29 @@ def parse_args() -> argparse.Namespace:
         "--num", type=int, default=10_000, help="samples, and renders of each of two sets (default: 10000)"
     )
     parser.add_argument("--model", default="stylegan2_rooms", help="name or file (default: stylegan2_rooms)")
-    parser.add_argument("--sheets", type=Path, help="folder for samples.png and renders.png")
-    parser.add_argument("--tables", type=Path, metavar="DIR", help="print the tables of the analysis")
-    parser.add_argument("--ground_truth", type=Path, metavar="DIR", help="print them beside the renderer's labels")
+    parser.add_argument("--sheets", type=Path, help="folder for samples.jpg, renders.jpg and indoor_lighting.jpg")
+    parser.add_argument("--analysis", type=Path, metavar="DIR", help="output folder of make_boundaries.sh")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--card", type=Path, nargs="+", metavar="PAGE", help="pages to write to; default: print")
     return parser.parse_args()
 
 
 def main() -> None:
+    """Measure, and print or write."""
     args = parse_args()
-    if args.tables or args.ground_truth:
-        if args.tables:
-            print_separation(args.tables)
-            print_tables(args.tables / "rescore")
-        if args.ground_truth:
-            print()
-            print_ground_truth(args.ground_truth / "rescore")
-        return
     keep_freed_memory()
-    generator = higan.load_generator(args.model, truncation_psi=1.0, device="cpu")
-    network, names, _, _ = read_rooms(PATH)
-    network.fold()
-    images = sample_images(generator, args.num)
-    renders = [render_images(generator.resolution, args.num, seed) for seed in RENDER_SEEDS]
     if args.sheets:
-        args.sheets.mkdir(parents=True, exist_ok=True)
-        save_sheet(images[:72], args.sheets / "samples.png")
-        save_sheet(renders[0][:72], args.sheets / "renders.png")
-    samples, sample_features = scores_and_features(network, images)
-    (first, first_features), (_, second_features) = (scores_and_features(network, block) for block in renders)
-    compare(names, samples, first)
-    floor = frechet_distance(first_features, second_features)
-    distance = frechet_distance(sample_features, first_features)
-    print(f"Fréchet distance: samples to renders {distance:.2f}, renders to renders {floor:.2f}")
-    print(f"Fréchet ratio: {distance / floor:.1f}")
-    if args.model == "stylegan2_rooms":
-        measure_lighting(generator, network, names)
+        save_sheets(args.model, args.sheets)
+    sources = Sources(args.model, args.num, args.analysis)
+    wanted = args.parts or (list(PARTS) if args.analysis else WITHOUT_ANALYSIS)
+    found = {}
+    for name in wanted:
+        found[name] = PARTS[name](sources)
+        print(f"{name}\n\n{found[name]}", flush=True)
+    if args.card:
+        written = set().union(*(write_parts(page, found) for page in args.card))
+        if missing := set(found) - written:
+            raise SystemExit(f"no page has markers for {', '.join(sorted(missing))}")
 
 
 if __name__ == "__main__":

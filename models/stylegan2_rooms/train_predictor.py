@@ -3,8 +3,14 @@
     python train_predictor.py --renders runs/64/renders.npy --export rooms_predictor.pth
     python train_predictor.py --evaluate rooms_predictor.pth
 
-The renders are the pool that `train_generator.py` made; the labels follow from the scenes, so none are stored. The test
-draws 5,000 scenes of another seed and prints accuracy of binary scores and R² of continuous ones.
+and a second judge, which shares neither renders nor weights with it, for `compare_recipes.py`:
+
+    python train_predictor.py --renders judge.npy --scenes 8000 --scene_seed 5 --seed 5 --channels 12 24 48 64 96 \\
+        --epochs 4 --export judge.pth
+
+The renders are the pool that `train_generator.py` made, or are drawn first where the file is not there; the labels
+follow from the scenes, so none are stored. The test draws 5,000 scenes of another seed and prints accuracy of binary
+scores and R² of continuous ones, on clean renders and on degraded ones.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,11 +34,42 @@ import scenes
 from higan.devices import choose_device, keep_freed_memory
 from higan.predictors.rooms import RoomsPredictor, read_rooms, write_rooms
 
-POOL_SEED = 1  # of train_generator.py
+SCENE_SEED = 1  # of the scenes that train the generator and this predictor
 TEST_SEED = 2
 TEST_SCENES = 5000
 LEARNING_RATE = 2e-3
 BATCH = 100
+
+
+def fast_type(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, else float32: a processor that imitates it takes ten times as long."""
+    native = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def render_pool(path: Path, num: int, resolution: int, scene_seed: int, processes: int = 1) -> None:
+    """Write `num` renders, uint8 [num, 3, R, R], to the memory-mapped file `path` unless it is there."""
+    if path.exists():
+        return
+    part = path.with_suffix(".part.npy")
+    np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(num, 3, resolution, resolution)).flush()
+    started, done = time.time(), 0
+    with mp.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        blocks = [(part, start, min(500, num - start), scene_seed) for start in range(0, num, 500)]
+        for count in pool.imap_unordered(render_block, blocks):
+            done += count
+            print(f"rendered {done} of {num} in {time.time() - started:.0f} s", flush=True)
+    part.rename(path)
+
+
+def render_block(block: tuple[Path, int, int, int]) -> int:
+    """Render the scenes of one block (file, first scene, number, seed) of a pool and return their number."""
+    path, start, count, scene_seed = block
+    images = np.load(path, mmap_mode="r+")
+    factors = scenes.sample_factors(count, scene_seed, start)
+    images[start : start + count] = scenes.render(factors, images.shape[-1]).numpy()
+    images.flush()
+    return count
 
 
 def label_matrix(factors: dict[str, Tensor]) -> Tensor:
@@ -64,16 +102,22 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     return (noisy * uniform(0.96, 1.04)).roll(shift, dims=(2, 3)).clamp(-1, 1)
 
 
+def resize(images: Tensor, side: int) -> Tensor:
+    """Images [N, 3, R, R] at the side that a network looks at, as `RoomsPredictor.prepare` reduces them."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
 def train(args: argparse.Namespace) -> None:
     pool = np.load(args.renders, mmap_mode="r")
-    targets = label_matrix(scenes.sample_factors(len(pool), seed=POOL_SEED))
+    targets = label_matrix(scenes.sample_factors(len(pool), args.scene_seed))
     binary = torch.tensor([scenes.KINDS[name] == "binary" for name in scenes.SCORE_NAMES])
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
     device = choose_device(args.device)
-    network = RoomsPredictor(len(scenes.SCORE_NAMES), resolution=pool.shape[-1]).to(
-        device, memory_format=torch.channels_last
-    )
+    network = RoomsPredictor(len(scenes.SCORE_NAMES), args.resolution, args.channels)
+    network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     steps = args.epochs * (len(pool) // BATCH)
     started = time.time()
@@ -85,8 +129,9 @@ def train(args: argparse.Namespace) -> None:
         rows = order[step % (len(pool) // BATCH) * BATCH :][:BATCH].sort().values
         images = torch.from_numpy(pool[rows.numpy()]).float() / 127.5 - 1
         images[::2] = degrade(images[::2], generator)
+        images = resize(images, args.resolution)
         target = targets[rows].to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast_type(device) == torch.bfloat16):
             raw = network(images.to(device)).float()
         losses = label_losses(raw, target, binary.to(device))
         optimizer.zero_grad(set_to_none=True)
@@ -100,30 +145,46 @@ def train(args: argparse.Namespace) -> None:
 
 
 @torch.inference_mode()
-def evaluate(path: Path) -> dict[str, float]:
-    """Return accuracy (binary) or R² (continuous) of every score on unseen renders."""
+def evaluate(path: Path, size: int) -> dict[str, tuple[float, float]]:
+    """Return accuracy (binary) or R² (continuous) of every score on unseen renders of a size, clean and degraded."""
     network, names, _, _ = read_rooms(path)
-    network.eval()
+    network.fold()
+    generator = torch.Generator().manual_seed(TEST_SEED)
     raw, truth = [], []
-    for start in range(0, TEST_SCENES, 250):
-        factors = scenes.sample_factors(250, seed=TEST_SEED, start=start)
-        images = scenes.render(factors, network.resolution)
-        raw.append(network(images.float() / 127.5 - 1))
+    for start in range(0, TEST_SCENES, BATCH):
+        factors = scenes.sample_factors(BATCH, TEST_SEED, start)
+        images = scenes.render(factors, size).float() / 127.5 - 1
+        both = torch.stack([images, degrade(images, generator)]).flatten(0, 1)
+        raw.append(network(resize(both, network.resolution)).view(2, BATCH, -1))
         truth.append(label_matrix(factors))
-    predicted, expected = torch.cat(raw), torch.cat(truth)
+    predicted, expected = torch.cat(raw, dim=1), torch.cat(truth)
     results = {}
     for column, name in enumerate(names):
-        score, label = predicted[:, column], expected[:, column]
+        score, label = predicted[..., column], expected[:, column]
         if scenes.KINDS[name] == "binary":
-            results[name] = ((score > 0) == (label > 0.5)).float().mean().item()
+            values = ((score > 0) == (label > 0.5)).float().mean(dim=1)
         else:
-            results[name] = 1 - ((score - label).square().mean() / label.var(unbiased=False)).item()
+            values = 1 - (score - label).square().mean(dim=1) / label.var(unbiased=False)
+        results[name] = (values[0].item(), values[1].item())
     return results
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--renders", type=Path, help="pool of renders, uint8 [N, 3, R, R], made by train_generator.py")
+    parser.add_argument("--renders", type=Path, help="pool of renders, uint8 [N, 3, R, R], drawn first if not there")
+    parser.add_argument("--scenes", type=int, default=30_000, help="renders of a pool not there (default: 30000)")
+    parser.add_argument("--scene_seed", type=int, default=SCENE_SEED, help="seed of the scenes (default: 1)")
+    parser.add_argument("--size", type=int, default=64, help="side of renders that are drawn (default: 64)")
+    parser.add_argument("--processes", type=int, default=1, help="processes that draw them (default: 1)")
+    parser.add_argument("--resolution", type=int, default=64, help="side that the network looks at (default: 64)")
+    parser.add_argument(
+        "--channels",
+        type=int,
+        nargs=5,
+        default=[24, 48, 96, 128, 192],
+        metavar="WIDTH",
+        help="of the network, at its full resolution and at each half (default: 24 48 96 128 192)",
+    )
     parser.add_argument("--export", type=Path, default=Path("rooms_predictor.pth"), help="weight file to write")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the pool (default: 10)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -139,10 +200,12 @@ def main() -> None:
     args = parse_args()
     keep_freed_memory()
     if not args.evaluate:
+        render_pool(args.renders, args.scenes, args.size, args.scene_seed, args.processes)
         train(args)
-    for name, value in evaluate(args.evaluate or args.export).items():
+    print("| score | level | measure | clean | degraded |\n|---|---|---|---:|---:|")
+    for name, (clean, degraded) in evaluate(args.evaluate or args.export, args.size).items():
         measure = "accuracy" if scenes.KINDS[name] == "binary" else "R²"
-        print(f"{name:<18} {scenes.LEVELS[name]:<10} {measure:<9} {value:.4f}")
+        print(f"| {name} | {scenes.LEVELS[name]} | {measure} | {clean:.4f} | {degraded:.4f} |")
 
 
 if __name__ == "__main__":

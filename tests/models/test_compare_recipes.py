@@ -10,6 +10,7 @@ import pytest
 from models.test_stylegan2_rooms import import_program
 
 import higan
+import higan.predictors.rooms
 from higan.directions.slopes import Slopes
 
 compare = import_program("compare_recipes")
@@ -32,11 +33,18 @@ def synthesis(tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings("ignore:Objective did not converge")  # so few samples
 def test_table(synthesis: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["compare_recipes.py", str(synthesis), "--num", "2", "--turns", "1"]
-    line += ["--recipes", "ridge", "--json", str(synthesis / "numbers.json")]
+    line += ["--choice", "1", "--recipes", "ridge", "ridge_soft_layers", "--json", str(synthesis / "numbers.json")]
+    line += ["--second", str(higan.predictors.rooms.PATH)]
     monkeypatch.setattr("sys.argv", line)
+    effects = np.random.default_rng(1).standard_normal((20, 10, 20))
+    monkeypatch.setattr(compare.Bench, "layer_effects", lambda bench, wp, steps: effects[: len(steps)])
     compare.main()
-    rows = json.loads((synthesis / "numbers.json").read_text())
-    assert {"own", "leak", "largest", "mean_ad", "dci_d"} < set(rows["ridge"][0])
+    numbers = json.loads((synthesis / "numbers.json").read_text())
+    row = numbers["rows"]["ridge"][0]
+    assert {"own", "leak", "largest", "mean_ad", "dci_d"} < set(row)
+    assert row["own_2"] == row["own"] and row["largest_2"] == row["largest"]  # the second judge is the first
+    assert 0 <= numbers["rows"]["ridge_soft_layers"][0]["verified"] <= 20
+    assert "60 samples" in compare.card_table(numbers)
     assert "| ridge | " in capsys.readouterr().out
 
 
@@ -54,12 +62,13 @@ def test_other_ways(synthesis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wp = bench.fresh(0, 1)
     alone = np.eye(10)[:, :, None] * steps[3]
     expected = bench.rises(wp, bench.score(wp), alone)[:, 0, 0, 3]
-    assert bench.layer_effects(wp, steps[3:4] * np.ones((4, 1, 1)))[3] == pytest.approx(expected, abs=0.02)
+    assert bench.layer_effects(wp, steps[3:4] * np.ones((4, 1, 1)))[3, :, 3] == pytest.approx(expected, abs=0.02)
 
 
 def test_numbers() -> None:
     effects = np.array([[1.0, 0.1, -0.3], [0.0, 2.0, 0.2], [0.2, 0.2, 3.0]])
     found = compare.summarize(effects)
     assert found == pytest.approx({"own": 2.0, "leak": 1.0 / 6 / 2, "largest": 0.7 / 3 / 2})
+    assert compare.verified(np.array([0.9, 1.0, 1.1]), 0.8) and not compare.verified(np.array([0.9, 1.0, 1.1]), 0.95)
     assert compare.interval([0.5]) == "0.500"
     assert compare.interval([0.4, 0.6]).startswith("0.500 ± 1.7")
