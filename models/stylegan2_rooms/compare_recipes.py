@@ -278,10 +278,12 @@ def card_table(numbers: dict[str, Any]) -> str:
     rows, turns = numbers["rows"], numbers["turns"]
     second = [f"{key}_2" for key in ("own", "leak", "largest") if f"{key}_2" in next(iter(rows.values()))[0]]
     text = table(rows, ["own", "leak", "largest", "verified", *second])
+    sets = (
+        f"{turns} training sets, the first whole and the others resampled (±: where 95 % of them lie, by Student's t),"
+    )
     return text + (
-        f"\n{turns} training sets of {numbers['samples']:,} samples, the first whole, the others resampled; judged on "
-        f"{numbers['num']} fresh samples each, layers chosen on {numbers['choice']} others. ±: where 95 % of training "
-        "sets lie, by Student's t.\n"
+        f"\n{'One training set' if turns == 1 else sets} of {numbers['samples']:,} samples, judged on {numbers['num']} "
+        f"fresh ones; layers chosen on {numbers['choice']} others.\n"
     )
 
 

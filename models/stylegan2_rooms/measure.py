@@ -263,7 +263,7 @@ def levels_part(sources: Sources) -> str:
     head = ["measured by", "level", "scores", "centre of mass (95 %)", "step from the last (95 %)", "so it comes"]
     text = markdown(head, "llrlll", rows)
     sure = [step for step, verdicts in said.items() if set(verdicts) == {"later"}]
-    return text + f"\nShown by both measures: {', '.join(sure) or 'no step'}.\n"
+    return text + f"\nBoth measures show the steps from {' and from '.join(sure)}.\n" * bool(sure)
 
 
 def read_hierarchy(found: dict[str, Any]) -> Hierarchy:
@@ -283,7 +283,8 @@ def with_interval(estimate: Estimate, index: int) -> str:
 def bold_best(values: np.ndarray, start: int = 0) -> list[str]:
     """Return the cells of a row, the largest from `start` on in bold."""
     best = start + int(np.argmax(values[start:]))
-    return [f"**{value:.2f}**" if place == best else f"{value:.2f}" for place, value in enumerate(values)]
+    cells = [f"{value:.2f}".replace("-0.00", "0.00") for value in values]
+    return [f"**{cell}**" if place == best else cell for place, cell in enumerate(cells)]
 
 
 def recipes_part(sources: Sources) -> str:
@@ -451,15 +452,19 @@ def save_sheets(model: str, folder: Path) -> None:
     layers, _ = choose_layers(boundary, generator.num_layers)
     codes = generator.to_wp(generator.sample(6, 0), "z")
     moved = higan.manipulate(codes, boundary, [-4, -2, 0, 2, 4], layers=layers, strength=generator.psi())
-    images = generator.synthesize(moved.flatten(0, 1)).cpu()
-    save_sheet(images, folder / "indoor_lighting.jpg", columns=10)
+    images = generator.synthesize(moved.flatten(0, 1)).cpu().unflatten(0, (3, 10))  # two samples a row
+    rows = images.transpose(1, 2).flatten(2, 3)  # [3, R, 10 R, 3]
+    half = rows.shape[2] // 2
+    gap = torch.full_like(rows[:, :, :8], 255)
+    rows = torch.cat([rows[:, :, :half], gap, rows[:, :, half:]], dim=2)
+    save_sheet(rows, folder / "indoor_lighting.jpg", columns=1)
 
 
 def save_sheet(images: Tensor, path: Path, columns: int = 12, scale: int = 2) -> None:
-    """Write uint8 images [N, R, R, 3] as one sheet."""
-    rows, size = len(images) // columns, images.shape[1]
-    sheet = images[: rows * columns].reshape(rows, columns, size, size, 3).permute(0, 2, 1, 3, 4)
-    picture = Image.fromarray(sheet.reshape(rows * size, columns * size, 3).numpy())
+    """Write uint8 images [N, H, W, 3] as one sheet."""
+    rows, (height, width) = len(images) // columns, images.shape[1:3]
+    sheet = images[: rows * columns].reshape(rows, columns, height, width, 3).permute(0, 2, 1, 3, 4)
+    picture = Image.fromarray(sheet.reshape(rows * height, columns * width, 3).numpy())
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
     picture.save(path, quality=90)
 
