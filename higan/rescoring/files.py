@@ -110,18 +110,20 @@ def log_lines(rescoring: Rescoring) -> list[str]:
     """Return the paper's report, each boundary's layers and how far its score rises; then the answers.
 
     Rises of layers are in the units of the score. Boundaries are ranked in its standard deviations, so that scores of
-    different units compare.
+    different units compare. A direction that stands for no score has no such rise: its answer says what it moves.
     """
     lines = []
     overall = []
     own, spread = rescoring.own("delta"), rescoring.spread
     for index, direction in enumerate(rescoring.directions):
+        if not direction.named:
+            continue
         lines.append(f"Boundary `{direction.name}` from {direction.space.upper()} space.")
         if layered(direction.space):
             ranked = sorted(rescoring.layers, key=lambda layer: -own[index, 1 + layer])
             lines += [f"  Layer {layer:02d}: {own[index, 1 + layer]:7.4f}" for layer in ranked]
         overall.append((direction.name, own[index, 0], own[index, 0] / spread[direction.target]))
-    lines.append("Most relevant semantics:")
+    lines += ["Most relevant semantics:"] * bool(overall)
     lines += [
         f"  {name.ljust(15)}: {rise:7.4f} ({relative:.2f} sd)"
         for name, rise, relative in sorted(overall, key=lambda found: -found[2])

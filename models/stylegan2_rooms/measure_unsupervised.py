@@ -119,7 +119,7 @@ def main() -> None:
     add = parser.add_argument
     add("out", type=Path, metavar="OUT")
     add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
-    add("--num", type=int, default=80, help="samples, half of them to choose directions (default: 80)")
+    add("--num", type=int, default=200, help="samples, half of them to choose directions (default: 200)")
     args = parser.parse_args()
     keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)

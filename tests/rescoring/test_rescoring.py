@@ -385,6 +385,7 @@ def test_directions_without_a_score_are_named_by_what_they_move() -> None:
     assert second.mark != "verified"
     assert "nothing that the predictor sees: image change" in answers["random"]
     assert next(iter(answers)) == "pc_0"
+    assert log_lines(result) == list(answers.values())  # no rises of a score that none of them stands for
 
 
 def test_a_score_that_saturates_is_tested_at_half_the_distance() -> None:
