@@ -194,7 +194,7 @@ class InversionRun:
         if not self.tuning:
             return found
         tuned = read_rows(self.folder / TUNED_FILE, 0, self.run.num)
-        return [f"{line}; {psnr:.1f} dB of the tuned model" for line, psnr in zip(found, tuned, strict=True)]
+        return [f"{line}; {psnr:.1f} dB with the tuned model" for line, psnr in zip(found, tuned, strict=True)]
 
     def write_views(self, html_name: str) -> Path:
         """Write before, after and difference of every picture, and the page of the first 500; return its path."""

@@ -49,7 +49,7 @@ WORDS = {
     "random": "random directions (the control)",
     "pca": "principal components of w (GANSpace)",
     "activations": "principal components of what leaves layer {} (GANSpace)",
-    "closed_form": "eigenvectors of the style weights, layers {} (SeFa)",
+    "closed_form": "eigenvectors of the style weights, {} layers (SeFa)",
 }
 
 
@@ -119,7 +119,7 @@ def main() -> None:
     add = parser.add_argument
     add("out", type=Path, metavar="OUT")
     add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
-    add("--num", type=int, default=200, help="samples, half of them to choose directions (default: 200)")
+    add("--num", type=int, default=80, help="samples, half of them to choose directions (default: 80)")
     args = parser.parse_args()
     keep_freed_memory()
     args.out.mkdir(parents=True, exist_ok=True)

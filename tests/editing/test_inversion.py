@@ -357,7 +357,7 @@ def test_command_tunes_the_model(
     arguments += ["--truncation_psi", 0.7]
     assert command(*arguments) == 0
     said = capsys.readouterr().out
-    assert "tuned: out/tuned/tiny.pth" in said and said.count("dB of the tuned model") == 2
+    assert "tuned: out/tuned/tiny.pth" in said and said.count("dB with the tuned model") == 2
     tuned = Path("out/tuned/tiny.pth")
     first, psnr = tuned.read_bytes(), np.load("out/tuned.npy")
     assert (psnr > np.load("out/inversion.npy")["psnr"]).all()
