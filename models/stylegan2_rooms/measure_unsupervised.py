@@ -35,21 +35,15 @@ DIRECTIONS, REACH = 20, 3.0  # how many, and how far, in standard deviations of 
 LEAST_EFFECT, MOST_LEAK = 1.0, 0.3
 SEED, SPREAD_SEED = 15, 16  # of the samples that are moved, and of those that give the scores' standard deviations
 SPREAD = 1000
-# method and layers: of `activations` the layer that they leave, of `closed_form` those that are factorised and moved
-METHODS: dict[str, tuple[str, str | None]] = {
-    "random": ("random", None),
-    "pca": ("pca", None),
-    "activations 0": ("activations", "0"),
-    "closed_form": ("closed_form", None),
-    "closed_form 3-5": ("closed_form", "3-5"),
-    "closed_form 0-2": ("closed_form", "0-2"),
-    "closed_form 6-9": ("closed_form", "6-9"),
-}
-WORDS = {
-    "random": "random directions (the control)",
-    "pca": "principal components of w (GANSpace)",
-    "activations": "principal components of what leaves layer {} (GANSpace)",
-    "closed_form": "eigenvectors of the style weights, {} layers (SeFa)",
+# method, layers (of `activations` the one that they leave, of `closed_form` those factorised and moved), and in words
+METHODS: dict[str, tuple[str, str | None, str]] = {
+    "random": ("random", None, "random directions (the control)"),
+    "pca": ("pca", None, "principal components of w (GANSpace)"),
+    "activations": ("activations", "0", "principal components of what leaves layer 0 (GANSpace)"),
+    "closed_form": ("closed_form", None, "eigenvectors of the style weights, all layers (SeFa)"),
+    "closed_form 3-5": ("closed_form", "3-5", "eigenvectors of the style weights, layers 3-5 (SeFa)"),
+    "closed_form 0-2": ("closed_form", "0-2", "eigenvectors of the style weights, layers 0-2 (SeFa)"),
+    "closed_form 6-9": ("closed_form", "6-9", "eigenvectors of the style weights, layers 6-9 (SeFa)"),
 }
 
 
@@ -81,7 +75,7 @@ class Bench:
 
     def measure(self, name: str) -> NDArray[np.float32]:
         """Return the rises of a method's directions both ways, [2 * 20, N, K]."""
-        method, layers = METHODS[name]
+        method, layers, _ = METHODS[name]
         boundaries = find_directions(self.generator, method, DIRECTIONS, layers)
         return np.concatenate([self.rises(boundary) for boundary in boundaries])
 
@@ -132,10 +126,8 @@ def main() -> None:
         rises = np.load(path)
         chosen, still = served(rises, strict=False)
         strictly = served(rises, strict=True)[1]
-        method, layers = METHODS[name]
         scores = ", ".join(np.array(bench.names)[still]) or "–"
-        words = WORDS[method].format(layers or "all")
-        print(f"| {words} | {chosen.sum()} | {still.sum()} | {strictly.sum()} | {scores} |", flush=True)
+        print(f"| {METHODS[name][2]} | {chosen.sum()} | {still.sum()} | {strictly.sum()} | {scores} |", flush=True)
 
 
 if __name__ == "__main__":
