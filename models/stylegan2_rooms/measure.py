@@ -297,13 +297,16 @@ def chance_part(sources: Sources) -> str:
     folder = sources.folder / "chance"
     effects = np.load(folder / "rescore_control_signed.npy").astype(np.float64)[:, 1:]
     num = json.loads((folder / "rescore.json").read_text())["num"]
+    kinds = np.array([scenes.KINDS[name] for name in scenes.SCORE_NAMES])
     rows = []
-    for words, passes in (("each layer alone", count_passes(effects)), ("layers chosen", count_chosen_passes(effects))):
-        rate, low, high = passes.rate()
-        numbers = [f"{passes.passed.sum():,} of {passes.tests * len(passes.passed):,}", f"{rate:.1e}"]
-        rows.append([words, *numbers, f"{low:.1e} to {high:.1e}", f"{(passes.passed > 0).sum()}"])
-    head = ["test", "passed", "rate", "95 %", "directions that pass any"]
-    return markdown(head, "lrrrr", rows) + (
+    for words, count in (("each layer alone", count_passes), ("layers chosen", count_chosen_passes)):
+        for kind, called in (("continuous", "continuous"), ("binary", "yes/no")):
+            passes = count(effects[:, :, kinds == kind])
+            rate, low, high = passes.rate()
+            numbers = [f"{passes.passed.sum():,} of {passes.tests * len(passes.passed):,}", f"{rate:.1e}"]
+            rows.append([words, called, *numbers, f"{low:.1e} to {high:.1e}", f"{(passes.passed > 0).sum()}"])
+    head = ["test", "scores", "passed", "rate", "95 %", "directions that pass any"]
+    return markdown(head, "llrrrr", rows) + (
         f"\n{len(effects)} random directions on {num} samples, {effects.shape[1]} layers, {effects.shape[2]} scores; "
         f"each limit from {LIMIT_DIRECTIONS} of them, meant for a rate of {CONTROL_LEVEL:.0e}. The interval resamples "
         "directions.\n"

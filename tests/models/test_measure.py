@@ -91,5 +91,5 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     effect = result.answer(0)
     assert f" | {effect.value:.2f} ({effect.low:.2f} to {effect.high:.2f}) | {effect.limit:.2f} | " in table["| wood"]
     assert f"| {effect.leak:.3f} | {effect.leaks[0].name} {effect.leaks[0].value:+.2f} | " in table["| wood"]
-    assert "| wood | attribute | 0.500 | 10° | 1.5 |" in said
+    assert "| wood | attribute | 0.500 | 10° | 1.5 |" in said and "| layers chosen | yes/no | " in said
     assert said.count("| window | object |") == 5 and "| ridge | 1.000 | 0.100 | 0.300 | 3.0 |" in said
