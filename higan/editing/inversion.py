@@ -270,9 +270,7 @@ def tune(
             f"one of {', '.join(TUNED)}, numbers from 1, and a code for each picture"
         )
     network = generator.network
-    noises = [noise for name, noise in network.named_buffers() if name.endswith(".noise") and what != "weights"]
-    if what != "weights" and (not noises or generator.noise != "const"):
-        raise HiganError(f"{generator.name} draws no noise of its own; tune its weights alone")
+    noises = noise_images(generator) if what != "weights" else []
     weights = list(network.parameters()) if what != "noise" else []
     optimizer = torch.optim.Adam(
         [{"params": weights, "lr": WEIGHTS_RATE}, {"params": noises, "lr": NOISE_RATE}], betas=(0.9, 0.999)
@@ -301,6 +299,14 @@ def tune(
     return np.concatenate(
         [signal_to_noise(to_float(image.cpu()), to_float(given[row : row + 1])) for row, image in enumerate(found)]
     )
+
+
+def noise_images(generator: Generator) -> list[Tensor]:
+    """Return the noise images that a generator holds, [1, 1, H, W] each; raise HiganError if it draws none of them."""
+    noises = [noise for name, noise in generator.network.named_buffers() if name.endswith(".noise")]
+    if not noises or generator.noise != "const":
+        raise HiganError(f"{generator.name} draws no noise of its own; tune its weights alone")
+    return noises
 
 
 def autocorrelation(noise: Tensor) -> Tensor:

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.devices import require_memory, within_memory
-from higan.editing.inversion import TUNE_STEPS, Features, Inversion, Statistics, invert, remark, sample_statistics, tune
+from higan.editing.inversion import (
+    TUNE_STEPS,
+    Features,
+    Inversion,
+    Statistics,
+    invert,
+    noise_images,
+    remark,
+    sample_statistics,
+    tune,
+)
 from higan.editing.pictures import Picture, read_picture
 from higan.files import digest, encode_image, read_rows, to_rgb, write_array, write_atomic
 from higan.logs import progress
@@ -77,7 +87,9 @@ class InversionRun:
         self.tuned_path = Path("tuned", f"{generator.name}.pth")
         self.space = generator.entry
         self.names = unique_names(path.stem for path in paths)
-        for path in paths:
+        if tuning not in ("", "weights"):
+            noise_images(generator)  # told before the codes are looked for
+        for path in progress(iterable=self.paths, desc="reading", unit="picture", leave=False):
             self.read(path)
         settings = {
             "program": "inversion",

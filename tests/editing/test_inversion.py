@@ -387,6 +387,7 @@ def test_command_tunes_the_model(
     assert command(*arguments[:-2], "--truncation_psi", 0.5) == 0
     assert tuned.exists()
     assert command(*arguments[:3], "-o", "bad", "--noise", "random") == 2
+    assert command(*arguments[:3], "-o", "bad", "--noise", "none", "--tune", "both") == 2
     assert not Path("bad").exists()
 
 
