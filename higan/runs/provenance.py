@@ -51,6 +51,8 @@ def origin_of(path: str | Path) -> Origin:
     Raises HiganError if its record is damaged.
     """
     path = Path(path)
+    if not path.name:  # "", which has no suffix to change
+        return {}
     if (record := path.with_suffix(".json")) != path and (found := read_record(record)):
         return found
     run = read_run(path.parent)

@@ -183,6 +183,11 @@ def test_a_score_in_two_groups(made: Path, said: Any, tmp_path: Path) -> None:
         find_score("attribute/wool", names, "predictor x")
 
 
+def test_codes_without_a_name_are_refused(made: Path, said: Any) -> None:
+    assert origin_of("") == {}
+    assert "there is no file ." in said(2, "manipulate", made / "tiny.pth", "--interpolate", "-c", "")
+
+
 def test_how_pictures_are_drawn() -> None:
     logging.getLogger("higan").handlers.clear()  # those of the scripts before write to what is closed by now
     one = {"model_name": "a", "truncation_psi": 0.7, "noise": "none"}
