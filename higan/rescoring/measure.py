@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 from typing import Protocol
 
@@ -263,7 +262,7 @@ def measure(
     Parameters
     ----------
     tick
-        Called after every batch with the number of samples times moves that it had.
+        Called after every move of a batch with the number of samples moved, less where they have to be moved again.
     store
         Where batches are kept, and read where they were measured before.
 
@@ -276,31 +275,46 @@ def measure(
     for number, rows in enumerate(plan.blocks(batch_size)):
         block = store.read(number) if store is not None else None
         if block is None:
-            block = measure_block(generator, predictor, plan, rows)
+            block = measure_block(generator, predictor, plan, rows, tick)
             if store is not None:
                 store.write(number, block)
+        else:
+            tick(len(rows) * len(plan.moves))
         total.merge(block)
-        tick(len(rows) * len(plan.moves))
     return total
 
 
-def measure_block(generator: Generator, predictor: Predictor, plan: Plan, rows: range) -> Sums:
-    """Measure the samples `rows`, all at once or, where memory is short, in halves; errors as `measure`."""
+def measure_block(
+    generator: Generator, predictor: Predictor, plan: Plan, rows: range, tick: Callable[[int], object]
+) -> Sums:
+    """Measure the samples `rows`, all at once or, where memory is short, in halves; `tick` and errors as `measure`."""
     block = Sums(plan, rows)
     start, size = rows.start, len(rows)
+    ticked: list[int] = []
+
+    def told(moved: int) -> None:
+        ticked.append(moved)
+        tick(moved)
+
+    def attempt(size: int) -> Sums:
+        tick(-sum(ticked))  # of a larger size, for which there was too little memory
+        ticked.clear()
+        return measure_batch(generator, predictor, plan, range(start, rows.stop), told, size)
+
     while start < rows.stop:
         try:
-            part, size = within_memory(
-                partial(measure_batch, generator, predictor, plan, range(start, rows.stop)), size
-            )
+            part, size = within_memory(attempt, size)
         except NotFiniteError as error:
             raise error.after(start) from None
         block.merge(part)
         start += len(part.rows)
+        ticked.clear()
     return block
 
 
-def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, samples: range, size: int) -> Sums:
+def measure_batch(
+    generator: Generator, predictor: Predictor, plan: Plan, samples: range, tick: Callable[[int], object], size: int
+) -> Sums:
     """Score the first `size` samples unmoved and moved in every way, and add them up.
 
     The state below the lowest layer that a move changes is that of the unmoved samples: it is computed once, and only
@@ -317,6 +331,7 @@ def measure_batch(generator: Generator, predictor: Predictor, plan: Plan, sample
 
     def add(move: int, moved: Tensor) -> None:
         sums.add(move, predict(predictor, moved, rows.start), image_change(images, moved))
+        tick(len(moved))
 
     if wp is None:
         images = generator.synthesize(plan.base[first][rows], first, labels)

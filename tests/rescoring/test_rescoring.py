@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from higan.generators.generator import Generator
 from higan.predictors import Predictor
 from higan.rescoring.columns import COLUMNS, plain_name, table_names
 from higan.rescoring.files import log_lines, write_layers, write_rescoring
+from higan.rescoring.measure import image_change
 from higan.rescoring.rescore import rescore, telling_sample
 from higan.rescoring.result import Rescoring
 from higan.rescoring.statistics import (
@@ -162,6 +164,29 @@ def test_the_telling_sample() -> None:
     rise = np.array([1, 4, 2, 3, 9, 9, 9, 9])
     assert telling_sample(before, before + rise) == 1
     assert telling_sample(np.zeros(1), np.ones(1)) == 0
+
+
+def test_progress_tells_every_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where memory falls short on the way: what is moved again counts once."""
+    ticks: list[int] = []
+    totals: list[int] = []
+
+    def bar(total: int, **_: Any) -> Any:
+        totals.append(total)
+        return SimpleNamespace(update=ticks.append, close=lambda: None)
+
+    calls = iter(range(10**6))
+
+    def scarce(before: Tensor, after: Tensor) -> float:
+        if next(calls) == 5:
+            raise torch.OutOfMemoryError
+        return image_change(before, after)
+
+    monkeypatch.setattr("higan.rescoring.rescore.progress", bar)
+    monkeypatch.setattr("higan.rescoring.measure.image_change", scarce)
+    boundary = make_boundary("warmth", (1, 64))
+    rescore(make_generator(), make_predictor(), [boundary], num=6, batch_size=4, layerwise=True, control=2)
+    assert max(ticks) == 4 and min(ticks) < 0 and sum(ticks) == totals[0]
 
 
 def test_the_batch_size_does_not_matter(result: Rescoring) -> None:
