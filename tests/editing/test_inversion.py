@@ -16,6 +16,7 @@ from support.scripts import run
 
 import higan
 from higan import inversion as program
+from higan.checkpoints import __main__ as checkpoints
 from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.commands.scripts import run_script
 from higan.editing import inversion as optimisation
@@ -369,6 +370,11 @@ def test_command_tunes_the_model(
     assert generator.tuned_from == ("tiny", original.sha256)
     pictures = generator.synthesize(np.load("out/wp.npy")).numpy()
     assert np.array_equal(pictures[1], np.asarray(Image.open("out/1_after.png")))
+
+    monkeypatch.setattr("sys.argv", ["checkpoints", str(tuned), "--convert", "again.safetensors"])
+    checkpoints.main()
+    assert f"tuned from         tiny ({original.sha256[:12]})" in capsys.readouterr().out
+    assert read_checkpoint("again.safetensors").tuned_from == ("tiny", original.sha256)
 
     # boundaries and codes of the model belong to the tuned one
     np.save("direction.npy", np.eye(1, 16, dtype=np.float32))
