@@ -188,7 +188,7 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
         collect: Callable[[], dict[str, np.ndarray]] | None = None
         shown = 0
         while not flag.stopped and (number := ranks.next()) < len(blocks):
-            rows, begun = run.rows(blocks[number]), 0
+            rows, begun = run.undone(blocks[number], synthesis.batch_size), 0
             for start in range(rows.start, rows.stop, synthesis.batch_size):
                 end = min(start + synthesis.batch_size, rows.stop)
                 following = to_host(synthesis.compute(start, end))

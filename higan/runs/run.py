@@ -37,6 +37,7 @@ from higan.runs.folders import Lock, open_folder, remove_strays
 FORMAT = 1
 RECORD = {"complete": bool, "settings": dict, "num": int, "block_size": int, "arrays": dict, "versions": dict}
 RUN_FILE, BLOCK_FOLDER = "run.json", "blocks"
+KEPT = "kept"  # in the record of a run that is being extended: where the rows end that its last block had
 EARLIER_IMAGE_FOLDER = "images"  # version 0.1 wrote images there, and its records do not say so
 BYTES_PER_PIXEL = {"jpg": 0.8, "png": 2.3, "webp": 0.6}  # upper estimates, from noisy pictures
 FREE_RESERVE = 2**26
@@ -112,8 +113,7 @@ class Run:
     def begin(self, overwrite: bool = False) -> list[int]:
         """Lock the folder, make the files or find those of the same run, and return the blocks that are not done.
 
-        A run of the same settings and fewer rows goes on to this many. Its last block is done again if it was smaller
-        than a block, so that the bytes are those of a run of this many rows.
+        A run of the same settings and fewer rows goes on to this many; `undone` tells what its last block lacks.
 
         Raises
         ------
@@ -173,6 +173,13 @@ class Run:
         """Return the rows of a block."""
         return range(block * self.block_size, min((block + 1) * self.block_size, self.num))
 
+    def undone(self, block: int, batch_size: int) -> range:
+        """Return the rows of a block without the whole batches that it had before the run was extended."""
+        rows, kept = self.rows(block), self.record.get(KEPT, 0)
+        if block != kept // self.block_size:
+            return rows
+        return range(rows.start + (kept - rows.start) // batch_size * batch_size, rows.stop)
+
     def num_done(self) -> int:
         """Return how many rows lie in finished blocks, those of other processes included."""
         if self.record["complete"]:
@@ -215,6 +222,7 @@ class Run:
         if missing and not self.record["complete"]:
             raise HiganError(f"{len(missing)} blocks of {self.folder} are missing; run the same command again")
         self.record["complete"] = True
+        self.record.pop(KEPT, None)
         write_atomic(self.folder / RUN_FILE, self._dump())
         shutil.rmtree(self.folder / BLOCK_FOLDER, ignore_errors=True)
 
@@ -294,8 +302,10 @@ class Run:
         if found["complete"]:
             for block in range(whole):
                 self._mark(block).touch()
+        done = found["complete"] or self._mark(whole).exists()
+        kept = found["num"] if done else found.get(KEPT, 0)
         self._mark(whole).unlink(missing_ok=True)  # a smaller block, if there was one
-        self.record = found | {"complete": False}
+        self.record = found | {"complete": False, KEPT: kept}
         write_atomic(self.folder / RUN_FILE, self._dump())  # nobody is to read what is about to grow
         for name, array in self.arrays.items():
             path = self.folder / name
@@ -400,7 +410,7 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
         raise HiganError(f"cannot read {path} ({error}); delete it or choose another folder") from None
     if content.get("format") != FORMAT:
         raise HiganError(f"{path} is not the record of a run of this version; choose another --output_dir")
-    for key, kind in RECORD.items():
+    for key, kind in (RECORD | ({KEPT: int} if KEPT in content else {})).items():
         if type(content.get(key)) is not kind:
             raise HiganError(
                 f"{path}: {key} is {str(content.get(key))[:60]!r}; expected a run's own record: delete it or choose "

@@ -115,6 +115,9 @@ def test_a_run_is_extended(
     with make_run(tmp_path / "extended", 10) as run:
         pending = run.begin()
         assert 1 not in pending or first == 6, "whole blocks stay"
+        assert run.undone(0, 1) == range(4) and run.undone(2, 1) == range(8, 10)
+        assert run.undone(1, 4) == range(4, 8)
+        assert run.undone(1, 1) in ([range(6, 8)] if first == 6 and finished else [range(4, 8), range(6, 8)])
         assert read_run(tmp_path / "extended")["num"] == 10
         with pytest.raises(HiganError, match="not finished"):
             read_array(tmp_path / "extended" / "z.npy")
@@ -342,7 +345,7 @@ def test_a_record_with_parts_of_another_kind(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         run.begin()
     record = json.loads((tmp_path / runs.RUN_FILE).read_text())
-    for key, value in {"complete": "yes", "num": True, "settings": [], "versions": None}.items():
+    for key, value in {"complete": "yes", "num": True, "settings": [], "versions": None, "kept": "all"}.items():
         write_atomic(tmp_path / runs.RUN_FILE, json.dumps(record | {key: value}))
         with pytest.raises(HiganError, match=f"{key} is .*expected a run's own record"):
             read_run(tmp_path)
