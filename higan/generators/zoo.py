@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,15 @@ def read_zoo() -> dict[str, dict[str, Any]]:
     """Return the table of every known model, by name; raise HiganError unless models/zoo.toml holds such tables."""
     path = MODELS / "zoo.toml"
     try:
-        zoo = tomllib.loads(read_small(path).decode())
+        return parse_zoo(read_small(path), path)
     except (OSError, ValueError, RecursionError) as error:
         raise HiganError(f"cannot read {path} ({error}); fetch the project's own again") from None
+
+
+@lru_cache(maxsize=1)  # a script asks three times
+def parse_zoo(content: bytes, path: Path) -> dict[str, dict[str, Any]]:
+    """Return the tables in the `content` of models/zoo.toml at `path`, checked."""
+    zoo = tomllib.loads(content.decode())
     for name, model in zoo.items():
         check_model(path, name, model)
     return zoo
