@@ -118,8 +118,8 @@ def test_bf16_at_256() -> None:
     images = []
     for dtype in (torch.float32, torch.bfloat16):
         generator = Generator(build_network(checkpoint), "stylegan", "cpu", dtype, 0.7, 8)
-        images.append(generator.synthesize(generator.sample(2, seed=0), "z"))
-    assert images[0].shape == (2, 256, 256, 3)
+        images.append(generator.synthesize(generator.sample(1, seed=0), "z"))
+    assert images[0].shape == (1, 256, 256, 3)
     assert_close_bytes(images[1], images[0].numpy())
 
 
