@@ -6,18 +6,19 @@ import ctypes
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from higan.errors import HiganError
+
+if TYPE_CHECKING:
+    import torch
 
 # parameters of mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 Result = TypeVar("Result")
 
-PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # PyTorch's names
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -28,6 +29,8 @@ def choose_device(name: str = "auto") -> torch.device:
     HiganError
         The name is no device of PyTorch's, or this machine does not have it.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -47,13 +50,16 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
     On CUDA "fp32" also keeps PyTorch from convolving in TF32, whose rounding is a thousand times that of float32.
     """
+    import torch
+
     if name not in PRECISIONS:
         raise HiganError(f"unknown precision {name!r}; expected one of {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type != "cuda":
         raise HiganError(f"precision fp16 needs a CUDA device, found {device.type}; use bf16 or fp32")
     if name == "fp32" and device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
-    return PRECISIONS[name]
+    dtype: torch.dtype = getattr(torch, PRECISIONS[name])
+    return dtype
 
 
 def within_memory(call: Callable[[int], Result], size: int) -> tuple[Result, int]:
@@ -80,6 +86,8 @@ def within_memory(call: Callable[[int], Result], size: int) -> tuple[Result, int
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether `error` says that a GPU or a CPU lacked memory for a tensor."""
+    import torch
+
     if isinstance(error, torch.OutOfMemoryError):
         return True
     signs = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")

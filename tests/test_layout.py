@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from support.scripts import ROOT
 
@@ -67,6 +69,28 @@ def test_bases_of_classes_are_plain(module: str) -> None:
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     bases = [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
     assert not [ast.unparse(base) for base in bases if isinstance(base, ast.Subscript)]
+
+
+def test_a_boundary_of_arrays_needs_no_torch(tmp_path: Path) -> None:
+    """Its import takes many times as long as the training."""
+    rng = np.random.default_rng(0)
+    codes = rng.standard_normal((400, 8)).astype(np.float32)
+    np.save(tmp_path / "w.npy", codes)
+    np.save(tmp_path / "scores.npy", codes[:, :1])
+    arguments = [
+        "train_boundary.py",
+        str(tmp_path / "w.npy"),
+        str(tmp_path / "scores.npy"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    code = (
+        f"import runpy, sys; sys.modules['torch'] = None; sys.argv = {arguments}; "
+        f"runpy.run_path({str(ROOT / arguments[0])!r}, run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "out").glob("*.npy"))
 
 
 @pytest.mark.parametrize("name", ["synthesize", "train_boundary", "rescore", "manipulate", "simple_manipulate"])

@@ -30,7 +30,7 @@ def main() -> None:
     args = parse_args()
     from higan.checkpoints import write_checkpoint
     from higan.checkpoints.beside import weight_file
-    from higan.generators import read_network
+    from higan.generators.loading import read_network
 
     checkpoint, _ = read_network(args.file)
     values = sum(tensor.numel() for tensor in checkpoint.state_dict.values())

@@ -12,12 +12,13 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from higan.checkpoints.pickles.stored import Record, StoredTensor
 from higan.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_DEPTH = 16  # of modules in modules
 MAX_MODULES = 10_000

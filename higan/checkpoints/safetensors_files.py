@@ -10,12 +10,12 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from higan.checkpoints.pickles.stored import DTYPES, Damaged, Record, Storage, StoredTensor, contiguous, dimensions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_HEADER = 2**24  # bytes; a header has a hundred for each tensor
 NAMES = {
@@ -30,12 +30,12 @@ NAMES = {
     "U8": "u1",
     "BOOL": "b1",
 }
-TYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
+TYPES = {  # of PyTorch
+    "torch.float64": "F64",
+    "torch.float32": "F32",
+    "torch.float16": "F16",
+    "torch.bfloat16": "BF16",
+    "torch.int64": "I64",
 }
 METADATA = "__metadata__"
 
@@ -79,11 +79,13 @@ def read_safetensors(data: memoryview) -> dict[str, Any]:
 
 def write_safetensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors of the `TYPES`, contiguous and on the CPU, and texts about them."""
+    import torch
+
     header: dict[str, Any] = {METADATA: dict(metadata)}
     position = 0
     for name, tensor in tensors.items():
         end = position + tensor.nbytes
-        header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        header[name] = {"dtype": TYPES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the numbers are aligned

@@ -67,7 +67,7 @@ def main() -> None:
     from higan.devices import keep_freed_memory
     from higan.editing.inversion_files import InversionRun
     from higan.editing.pictures import find_pictures
-    from higan.generators import read_network
+    from higan.generators.loading import read_network
     from higan.generators.zoo import find_weights
     from higan.predictors.features import load_features
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from higan.checkpoints.arrays import read_arrays
 from higan.devices import require_memory
@@ -19,6 +17,8 @@ from higan.generators.network import SPACES, layered
 from higan.runs.provenance import origin_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from higan.generators import Generator
 
 CHECK_ROWS = 4096
@@ -106,6 +106,8 @@ class Codes:
         """Return codes `start` to `stop`, float32 [n, *row], z as the model draws it; the others stay on the disk."""
         if self.path is None:
             return self.generator.sample(min(stop, self.num) - start, self.seed, start)
+        import torch
+
         return self.generator.normalize(torch.from_numpy(self.values(start, stop)), self.space)
 
     def labels(self, start: int, stop: int) -> Tensor | None:
@@ -118,6 +120,8 @@ class Codes:
         `samples` are the numbers of those to take, None for all; HiganError where a file has no such number. With z of
         a conditional model come their classes, "labels", int64 [N].
         """
+        import torch
+
         if samples is not None and self.path is not None and max(samples) >= self.num:
             raise HiganError(f"{self.path} has no sample {max(samples)}: its {self.num} codes are numbered from 0")
         generator = self.generator

@@ -7,17 +7,17 @@ how codes are truncated are its own; nobody else asks which family a network is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from typing_extensions import Self
 
 SPACES = ("z", "w", "wp")  # every latent space, in the order in which one follows from the other
-State = tuple[Tensor, ...]  # what travels from layer to layer: activations [N, C, H, W] and the family's own
+State: TypeAlias = "tuple[Tensor, ...]"  # what travels from layer to layer: activations [N, C, H, W], and more
 
 
 def layered(space: str) -> bool:

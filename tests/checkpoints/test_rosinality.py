@@ -13,8 +13,8 @@ from torch import Tensor
 from higan.checkpoints import read_checkpoint
 from higan.checkpoints.formats import rosinality
 from higan.errors import CheckpointError
-from higan.generators import AVERAGE_SAMPLES, average_w, build_network, load_generator
 from higan.generators.generator import Generator
+from higan.generators.loading import AVERAGE_SAMPLES, average_w, build_network, load_generator
 
 CODES, IMAGES = 2e-5, 5e-5
 FILES = ["rosinality_tiny32", "rosinality_snapshot16", "psp_tiny16"]

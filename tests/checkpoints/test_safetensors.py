@@ -17,7 +17,7 @@ from higan.checkpoints.formats import nvlabs
 from higan.checkpoints.pickles.stored import Record
 from higan.checkpoints.pickles.unpickling import read_objects
 from higan.errors import CheckpointError
-from higan.generators import build_network, read_network
+from higan.generators.loading import build_network, read_network
 
 TENSORS = {
     "f32": torch.arange(6.0).reshape(2, 3),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import mmap
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from higan.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # numbers as files hold them, and the bytes of each
 DTYPES = {"f2": 2, "f4": 4, "f8": 8, "bf16": 2, "i1": 1, "i2": 2, "i4": 4, "i8": 8, "u1": 1, "b1": 1}
@@ -64,6 +65,8 @@ class StoredTensor:
 
     def load(self) -> Tensor:
         """Return a copy, float32 and contiguous."""
+        import torch
+
         if self.objects is not None:
             raise CheckpointError("an array of Python objects; expected one of numbers")
         dtype = self.storage.dtype
