@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -48,6 +49,11 @@ def test_every_public_name_is_there_and_listed() -> None:
     assert "__version__" in dir(higan)
     with pytest.raises(AttributeError, match="module 'higan' has no attribute 'rescoer'"):
         higan.rescoer  # noqa: B018
+    for package in ("checkpoints", "generators"):
+        module = importlib.import_module(f"higan.{package}")
+        assert all(getattr(module, name).__name__ == name for name in module.__all__)
+        with pytest.raises(AttributeError, match=f"module 'higan.{package}' has no attribute 'read_network'"):
+            module.read_network  # noqa: B018
 
 
 @pytest.fixture(scope="module")

@@ -95,6 +95,7 @@ class Runner:
     def __enter__(self) -> Runner:
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # beside a predictor of the user's
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         }
         self.server = subprocess.Popen(
