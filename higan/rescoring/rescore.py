@@ -41,6 +41,7 @@ from higan.rescoring.statistics import (
     CONTROL_LEVEL,
     UNKNOWN,
     VERIFIED,
+    Hierarchy,
     chance_limit,
     choose_layers,
     chosen_limit,
@@ -115,11 +116,7 @@ def rescore(
     >>> rescore(generator, predictor, [boundary], num=200, control=20).answers()[0].sentence()  # doctest: +SKIP
     'window is obeyed at layers 0 and 1: +1.31 sd (+1.24 to +1.38; chance limit 0.59), leaks nothing'
     """
-    if num < 1 or control < 0 or batch_size < 0 or not 0 < abs(distance) <= MOST_DISTANCE:
-        raise HiganError(
-            f"num {num}, control {control}, batch_size {batch_size}, distance {distance}: expected num from 1, control "
-            f"and batch_size from 0, a distance other than 0, {MOST_DISTANCE:g} at most"
-        )
+    check_request(num, distance, control, batch_size)
     levels = predictor.levels
     outputs = tuple(
         Output(name, group, levels.get(name, "")) for group, names in predictor.names.items() for name in names
@@ -140,18 +137,9 @@ def rescore(
     swaps = swap_plan(base[generator.entry], generator.entry, seed, len(outputs)) if layer_swap else None
     blocks = None
     if folder is not None:
-        names = [boundary.name for boundary in boundaries]
-        settings = describe(generator, predictor) | {"device": generator.device.type, "dtype": str(generator.dtype)}
-        del settings["versions"]
-        settings |= {
-            "noise": generator.noise,
-            "num": num,
-            "distance": distance,
-            "seed": seed,
-            "control": control,
-            "boundaries": names,
-        }
-        blocks = Blocks(Path(folder), settings, overwrite)
+        asked: dict[str, Any] = {"num": num, "distance": distance, "seed": seed, "control": control}
+        asked["boundaries"] = [boundary.name for boundary in boundaries]
+        blocks = Blocks(Path(folder), measured_with(generator, predictor) | asked, overwrite)
         batch_size = batch_size or blocks.batch_size
     batch_size = batch_size or generator.batch_size
 
@@ -190,12 +178,7 @@ def rescore(
 
     hierarchies = {}
     if layers:
-        of_layers = [
-            sums.values["clamped"][:, places[index, 1:], direction.target] * (places[index, 1:] >= 0)
-            for index, direction in enumerate(directions)
-        ]
-        resampled = np.tensordot(weights, np.stack(of_layers, axis=1), axes=1)
-        hierarchies["hierarchy"] = find_hierarchy(resampled, [direction.level for direction in directions], seed)
+        hierarchies["hierarchy"] = layer_hierarchy(sums, places, directions, weights, seed)
     if swaps is not None:
         swapped = measured("swap", swaps).values
         shares = total_effects(swapped["squares"], swapped["base"], swaps.groups, weights)
@@ -204,13 +187,7 @@ def rescore(
         hierarchies["swap_hierarchy"] = find_hierarchy(shares, [output.level for output in outputs], seed)
 
     bar.close()
-    moved = [direction.scores[:, int(direction.named)] for direction in directions]
-    for place, row in enumerate(rows):
-        moved[row] = chosen.values["own"][:, place] if chosen is not None else moved[row]
-    samples = [
-        telling_sample(direction.sign * direction.scores[:, 0], direction.sign * after)
-        for direction, after in zip(directions, moved, strict=True)
-    ]
+    samples = telling_samples(directions, rows, chosen)
     return Rescoring(
         directions=tuple(directions),
         outputs=outputs,
@@ -225,6 +202,15 @@ def rescore(
         strip_samples=np.array(samples, dtype=np.int64),
         provenance=describe(generator, predictor),
     )
+
+
+def check_request(num: int, distance: float, control: int, batch_size: int) -> None:
+    """Raise HiganError unless numbers and distance are in range."""
+    if num < 1 or control < 0 or batch_size < 0 or not 0 < abs(distance) <= MOST_DISTANCE:
+        raise HiganError(
+            f"num {num}, control {control}, batch_size {batch_size}, distance {distance}: expected num from 1, control "
+            f"and batch_size from 0, a distance other than 0, {MOST_DISTANCE:g} at most"
+        )
 
 
 def plan_columns(
@@ -355,6 +341,22 @@ def judge_direction(
     direction.tested = distance * next(part for part, mark in found.items() if mark == best)
 
 
+def layer_hierarchy(
+    sums: Sums,
+    places: NDArray[np.int64],
+    directions: Sequence[Direction],
+    weights: NDArray[np.float64],
+    seed: int,
+) -> Hierarchy:
+    """Return what `find_hierarchy` finds in the directions' effects at each layer alone, on their own scores."""
+    of_layers = [
+        sums.values["clamped"][:, place[1:], direction.target] * (place[1:] >= 0)
+        for place, direction in zip(places, directions, strict=True)
+    ]
+    resampled = np.tensordot(weights, np.stack(of_layers, axis=1), axes=1)
+    return find_hierarchy(resampled, [direction.level for direction in directions], seed)
+
+
 def describe_direction(
     boundary: Boundary, recipe: str, table: Table, index: int, target: int | None, outputs: Sequence[Output]
 ) -> Direction:
@@ -406,6 +408,20 @@ def check_boundary(generator: Generator, boundary: Boundary, predictor: Predicto
     return find_score(boundary.target, predictor.names, f"predictor {predictor.name}")
 
 
+def telling_samples(directions: Sequence[Direction], rows: Sequence[int], chosen: Sums | None) -> list[int]:
+    """Return for each direction the sample that shows what it does, at the chosen layers where it has them.
+
+    `chosen` is what was measured of the directions `rows` at their chosen layers.
+    """
+    samples = []
+    for index, direction in enumerate(directions):
+        after = direction.scores[:, int(direction.named)]
+        if chosen is not None and index in rows:
+            after = chosen.values["own"][:, rows.index(index)]
+        samples.append(telling_sample(direction.sign * direction.scores[:, 0], direction.sign * after))
+    return samples
+
+
 def telling_sample(before: NDArray[np.floating], after: NDArray[np.floating]) -> int:
     """Return a sample that shows what a direction does: of those that score low, three quarters rise less.
 
@@ -439,6 +455,17 @@ def make_strips(
         label = int(base["labels"][sample]) if "labels" in base and not layered(space) else None
         strips.append(generator.synthesize(torch.cat([code, *moved]), space, label).cpu().numpy())
     return np.stack(strips) if strips else np.zeros((0, 0, 0, 0, 3), dtype=np.uint8)
+
+
+def measured_with(generator: Generator, predictor: Predictor) -> dict[str, Any]:
+    """Return what has to be the same for measured blocks to fit each other; a newer version of a library may be."""
+    described = describe(generator, predictor)
+    del described["versions"]
+    return described | {
+        "device": generator.device.type,
+        "dtype": str(generator.dtype),
+        "noise": generator.noise,
+    }
 
 
 def describe(generator: Generator, predictor: Predictor) -> dict[str, Any]:
