@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,24 @@ def log_written(folder: Path, views: Sequence[Path] = (), otherwise: str = "") -
     rest = f" ({len(views) - 1} more in the folder)" if len(views) > 1 else ""
     look = f"open {views[0]}{rest}" if views else otherwise
     logging.getLogger("higan").info("written to %s; %s", folder, look)
+
+
+def program() -> str:
+    """Return how this process was started, as a user types it, without the arguments.
+
+    >>> program()  # doctest: +SKIP
+    'python -m higan.inversion'
+    """
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # None for a file, whose path argv[0] is
+    if module is not None and module.name.startswith("higan."):
+        return f"python -m {module.name.removesuffix('.__main__')}"
+    path = Path(sys.argv[0])
+    return shlex.join(["python", sys.argv[0]]) if path.suffix == ".py" else path.stem
+
+
+def command_line() -> str:
+    """Return the command line of this process, as a user types it."""
+    return f"{program()} {shlex.join(sys.argv[1:])}".strip()
 
 
 def progress(**options: Any) -> tqdm[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.machinery
 import io
 import logging
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from higan import logs
 from higan.errors import HiganError
-from higan.logs import open_log, progress
+from higan.logs import command_line, open_log, progress
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,27 @@ def test_a_message_is_one_printable_line_in_both(tmp_path: Path, capsys: pytest.
     open_log(tmp_path).info("loading %s", "a\nb\x1b[31m")
     said = capsys.readouterr().out
     assert said == (tmp_path / "log.txt").read_text() and said.endswith("loading a\\nb\\x1b[31m\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "called", "typed"),
+    [
+        (None, ["rescore.py", "a b", "-N", "3"], "python rescore.py 'a b' -N 3"),
+        (None, ["/home/me/higan/rescore.py"], "python /home/me/higan/rescore.py"),
+        (None, ["/usr/bin/higan-rescore", "model"], "higan-rescore model"),
+        (None, ["C:/higan-rescore.exe", "model"], "higan-rescore model"),
+        ("pytest.__main__", ["rescore.py"], "python rescore.py"),
+        ("higan.inversion", ["/a/higan/inversion.py", "x.jpg"], "python -m higan.inversion x.jpg"),
+        ("higan.directions.__main__", ["/a/higan/directions/__main__.py"], "python -m higan.directions"),
+    ],
+)
+def test_a_command_is_said_as_it_is_typed(
+    module: str | None, called: list[str], typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = None if module is None else importlib.machinery.ModuleSpec(module, None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", called)
+    assert command_line() == typed
 
 
 class Full(io.StringIO):

@@ -18,8 +18,6 @@ which every script opens; noise changes the noise images alone. Its other pictur
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from higan.commands.options import ArgumentParser, require_file_names, require_range
@@ -58,7 +56,7 @@ def main() -> None:
     if args.noise == "random":
         raise HiganError("--noise is random: a picture that changes at every step cannot be approached; give another")
     require_file_names(args, "html_name", "logfile_name")
-    from higan.logs import log_written, open_log
+    from higan.logs import command_line, log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -92,7 +90,7 @@ def main() -> None:
     with task.run as run:
         blocks = run.begin(args.overwrite)
         log = open_log(folder, args.logfile_name)
-        log.info("%s", shlex.join(sys.argv))
+        log.info("%s", command_line())
         log.info("%d of %d pictures are done", run.num_done(), run.num)
         task.work(blocks)
         if args.tune:

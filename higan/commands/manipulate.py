@@ -106,7 +106,7 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     check_args(args)
-    from higan.logs import log_written, open_log
+    from higan.logs import command_line, log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -138,6 +138,7 @@ def main() -> None:
         codes = source.follow(args.samples)
         todo = edits(args, generator, codes, entries)
         write_codes(codes, folder, generator)
+        log.info("%s", command_line())
         written: list[Path] = []
         for edited in todo:
             edited.numbers = args.samples

@@ -14,8 +14,6 @@ rescore.json, the page rescore.html, and the log. Killed or stopped with Ctrl-C,
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from higan.commands.options import ArgumentParser, require_range
@@ -70,7 +68,7 @@ def main() -> None:
     if args.write_layers and control < 2:
         raise HiganError(f"--write_layers compares with random directions; expected --control from 2, found {control}")
 
-    from higan.logs import log_written, open_log
+    from higan.logs import command_line, log_written, open_log
 
     log = open_log()
     log.info("loading %s", args.model_name)
@@ -107,7 +105,7 @@ def main() -> None:
     changed = [Path(boundary.info["path"]).parent for boundary in boundaries] if args.write_layers else []
     with output_folder(args.output_dir or f"{generator.name}_rescore", changed) as folder:
         log = open_log(folder, args.logfile_name)
-        log.info("%s", shlex.join(sys.argv))
+        log.info("%s", command_line())
         log.info("codes: %s", source.source)
         write_codes(source.follow(), folder, generator, program="rescore")
         result = rescore(
@@ -127,7 +125,7 @@ def main() -> None:
             overwrite=args.overwrite,
             recipes=recipes,
         )
-        result.provenance |= {"command": shlex.join(sys.argv), "codes": source.source}
+        result.provenance |= {"command": command_line(), "codes": source.source}
         rescoring_files.write_rescoring(result, folder)
         write_rescoring_page(folder / "rescore.html", result)
         for line in rescoring_files.log_lines(result):

@@ -50,11 +50,11 @@ def run_script(main: Callable[[], None]) -> None:
     finally:  # a signal from now on ends what failed, whatever its threads do, and changes nothing else
         handle_signals(signal.SIG_DFL if status else signal.SIG_IGN)
     if status:
-        from higan.logs import one_line, silence  # not above: --help is to cost no time
+        from higan.logs import one_line, program, silence  # not above: --help is to cost no time
 
         if line:
             with contextlib.suppress(OSError):
-                print(one_line(f"{sys.argv[0]}: {line}"), file=sys.stderr, flush=True)
+                print(one_line(f"{program()}: {line}"), file=sys.stderr, flush=True)
         try:
             sys.stdout.flush()
         except OSError:

@@ -11,8 +11,6 @@ stopped with Ctrl-C, the same command goes on where it was. Sample i depends on 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +65,7 @@ def main() -> None:
     """Run the step."""
     args = parse_args()
     check_args(args)
-    from higan.logs import log_written, open_log
+    from higan.logs import command_line, log_written, open_log
     from higan.runs.ranks import Ranks
 
     with Ranks() as ranks:
@@ -112,7 +110,7 @@ def main() -> None:
             blocks = ranks.first(lambda: run.begin(args.overwrite))
             run.join(ranks.rank)
             log = open_log(folder, args.logfile_name, quiet=ranks.rank > 0)
-            log.info("%s", shlex.join(sys.argv))
+            log.info("%s", command_line())
             log.info("codes: %s", synthesis.source.source)
             log.info(
                 "%d of %d samples are done; %s, batches of %d", run.num_done(), run.num, device, synthesis.batch_size

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import sys
 import warnings
 from collections.abc import Generator
 from contextlib import closing
@@ -137,7 +135,7 @@ def main() -> None:
     from higan.directions.boundaries import find_name, read_scores, write_boundary
     from higan.directions.lists import extend_boundary_list
     from higan.generators.codes import code_array
-    from higan.logs import log_written, open_log
+    from higan.logs import command_line, log_written, open_log
     from higan.runs.folders import output_folder
     from higan.runs.provenance import require_same_codes
 
@@ -154,7 +152,7 @@ def main() -> None:
     with output_folder(args.output_dir) as folder, closing(trained(args, codes, scores, names)) as results:
         one = files[names[0]].removesuffix(".npy") + ".log"
         log = open_log(folder, args.logfile_name or (one if len(names) == 1 else "train_boundary.log"))
-        log.info("%s", shlex.join(sys.argv))
+        log.info("%s", command_line())
         log.info("codes %s, %d boundaries to train", list(codes.shape), len(names))
 
         require_same_codes(args.data_path, args.scores_path, args.force)
@@ -183,7 +181,7 @@ def main() -> None:
         if len(failed) == len(names):
             raise HiganError(f"none of the {len(names)} scores can be trained on; the reasons are in {folder}")
         listed = boundary_list if written else path
-        log_written(folder, otherwise=f"rescore.py MODEL {listed} tells which of them the generator obeys")
+        log_written(folder, otherwise=f"python rescore.py MODEL {listed} tells which of them the generator obeys")
 
 
 def trained(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,22 +51,22 @@ def main() -> None:
     """Find the directions and write them."""
     args = parse_args()
     require_range(args, {"num": 1, "samples": 2, "seed": 0, "probes": 2})
+    from higan.commands.drawing import load_model
 
     from higan.directions.boundaries import write_boundary
     from higan.directions.lists import extend_boundary_list
     from higan.directions.unsupervised import find_directions
-    from higan.generators import load_generator
-    from higan.logs import log_written, open_log
+    from higan.logs import command_line, log_written, open_log
     from higan.runs.folders import output_folder
 
-    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
+    generator = load_model(args)
     if args.method == "channels":
         boundaries = channels(args, generator)
     else:
         boundaries = find_directions(generator, args.method, args.num, args.layers, args.samples, args.seed)
     with output_folder(args.output_dir or f"{generator.name}_{args.method}") as folder:
         log = open_log(folder, args.logfile_name)
-        log.info("%s", shlex.join(sys.argv))
+        log.info("%s", command_line())
         written = {}
         for boundary in boundaries:
             boundary.info |= {"model_name": generator.name, "model_sha256": generator.sha256}
@@ -76,7 +75,8 @@ def main() -> None:
             share = boundary.info.get("share")
             log.info("%s%s", boundary.name, "" if share is None else f": {100 * share:.1f} % of the whole")
         path = extend_boundary_list(folder, written)
-        log_written(folder, otherwise=f"rescore.py MODEL {path} tells what they move")
+        rescore = shlex.join(["python", "rescore.py", args.model_name, str(path)])
+        log_written(folder, otherwise=f"{rescore} tells what they move")
 
 
 def channels(args: argparse.Namespace, generator: Generator) -> list[Boundary]:

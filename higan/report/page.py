@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,6 +22,7 @@ from PIL import Image
 from higan.errors import HiganError
 from higan.files import to_rgb, write_atomic
 from higan.generators.layer_sets import GROUPS, format_layers, parse_layers
+from higan.logs import command_line
 from higan.runs.run import versions
 
 if TYPE_CHECKING:
@@ -125,9 +124,7 @@ def describe_origin(generator: Generator) -> dict[str, str]:
         rows["Truncation"] = "none"
     if generator.has_layers:
         rows["Layer groups"] = describe_groups(generator.num_layers)
-    program = Path(sys.argv[0])
-    name = ["python", "-m", f"higan.{program.stem}"] if program.parent.name == "higan" else [program.name]
-    rows["Command"] = shlex.join([*name, *sys.argv[1:]])
+    rows["Command"] = command_line()
     rows["Versions"] = ", ".join(f"{name} {number}" for name, number in versions().items())
     return rows
 

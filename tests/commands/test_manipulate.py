@@ -508,7 +508,7 @@ def test_every_script_ends_with_where_to_look(place: Path, capfd: pytest.Capture
     for script, arguments, last in (
         ("synthesize", scored, "s; the same command with --generate_html makes a page"),
         ("synthesize", (*scored, "--generate_html"), "s; open s/viz.html"),
-        ("train_boundary", trained, "b; rescore.py MODEL b/boundary_list.txt tells which of them the generator obeys"),
+        ("train_boundary", trained, "b; python rescore.py MODEL b/boundary_list.txt tells which of them the generator"),
         ("rescore", ("tiny.pth", "b", "-N", 2, own, "--write_layers", "--control=2", "-o", "r"), "open r/rescore.html"),
         ("manipulate", ("tiny.pth", "list.txt", "-N", 1, "-o", "m"), "m; --generate_html makes a page"),
         ("manipulate", ("tiny.pth", "two.txt", "-N", 1, "--generate_html", "-o", "m"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.scripts import run
+from support.scripts import ROOT, run
 
 STEPS = ("synthesize", "train_boundary", "rescore", "manipulate", "simple_manipulate")
 
@@ -35,6 +36,15 @@ def test_a_module_is_its_own_manual(
     with pytest.raises(SystemExit) as stop:
         runpy.run_module(f"higan.{name}", run_name="__main__")
     assert stop.value.code == 0 and f"python -m higan.{name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["synthesize.py"], ["-m", "higan.inversion"], ["-m", "higan.directions"], ["-m", "higan.explorer"]]
+)
+def test_an_error_begins_with_what_was_typed(words: list[str]) -> None:
+    line = [sys.executable, *words, "--nothing"]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and result.stderr.startswith(f"python {' '.join(words)}: error: "), result.stderr
 
 
 def test_scores_none_of_which_can_be_trained_on(

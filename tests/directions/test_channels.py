@@ -72,4 +72,4 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert len(files) == 2
     assert json.loads((out / files[0]).read_text())["target"] == "red"
     assert "red_" in (out / "boundary_list.txt").read_text()
-    assert "rescore.py MODEL" in capsys.readouterr().out
+    assert f"python rescore.py {model} " in capsys.readouterr().out
