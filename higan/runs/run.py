@@ -152,6 +152,7 @@ class Run:
         """Take part, as a rank above 0, in a run that rank 0 has begun."""
         if rank:
             self.lock = Lock(self.folder, rank)
+            self.record = read_run(self.folder) or self.record
 
     def __enter__(self) -> Run:
         return self

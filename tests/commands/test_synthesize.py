@@ -137,6 +137,21 @@ def test_ranks_write_the_same_bytes(
     assert digests(tmp_path / "run") == digests(undisturbed[0])
 
 
+def test_ranks_go_on_to_more_samples(
+    undisturbed: tuple[Path, float], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last block of the earlier run is begun anew in the middle, whichever rank takes it."""
+    folder, port = tmp_path / "run", free_port()
+    assert synthesize(model, "-N", 140, "-o", folder, *EVERYTHING) == 0
+    arguments = (model, "-N", 640, "-o", folder, *EVERYTHING)
+    other = start(*arguments, **rank_environment(0, 2, port))
+    for name, value in rank_environment(1, 2, port).items():
+        monkeypatch.setenv(name, value)
+    assert synthesize(*arguments) == 0
+    other.join(300)
+    assert other.exitcode == 0 and digests(folder) == digests(undisturbed[0])
+
+
 def test_torchrun(undisturbed: tuple[Path, float], model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     arguments = [ROOT / "synthesize.py", model, "-N", "640", "-o", tmp_path / "run", *EVERYTHING]

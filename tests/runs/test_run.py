@@ -253,6 +253,20 @@ def test_images_are_written_behind(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"{index:06d}.png")), images[index])
 
 
+def test_another_rank_takes_the_record_that_the_first_found(tmp_path: Path) -> None:
+    with make_run(tmp_path, 6) as run:
+        fill(run, run.begin())
+        run.complete()
+    record = json.loads((tmp_path / RUN_FILE).read_text())
+    del record["image_folder"]  # as version 0.1 wrote it
+    (tmp_path / RUN_FILE).write_text(json.dumps(record))
+    with make_run(tmp_path, 10) as first, make_run(tmp_path, 10) as other:
+        assert first.begin() == [1, 2]
+        other.join(1)
+        assert other.undone(1, 1) == first.undone(1, 1) == range(6, 8)
+        assert other.image_folder == first.image_folder == tmp_path / "images"
+
+
 def test_a_run_of_version_0_1_goes_on_in_its_folder_of_images(tmp_path: Path) -> None:
     images = np.zeros((4, 8, 8, 3), np.uint8)
     (tmp_path / "000009.png").write_bytes(b"a picture of the user's")
