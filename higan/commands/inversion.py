@@ -98,6 +98,6 @@ def main() -> None:
             task.tune(settings, anew=bool(blocks))
             log.info("tuned: %s", folder / task.tuned_path)
         run.complete()
-        for line in task.remarks():
+        for line in task.answers():
             log.info("%s", line)
         log_written(folder, [task.write_views(args.html_name)])

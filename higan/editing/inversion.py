@@ -8,8 +8,9 @@ What no code draws, the generator can be tuned to (Roich et al. 2021, "Pivotal t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,11 +184,11 @@ def invert(
     every = iter((progress or iter)(range(steps)))
     shared, split = math.ceil(SHARE_OF_STARTS * steps), math.ceil(SHARE_OF_W * steps)
     code = first_codes(generator, statistics, target, starts)  # [starts * N, 1, D] or [starts * N, D]
-    code = descend(loss_of, code, [next(every) for _ in range(shared)], steps, losses)
+    code = descend(loss_of, code, islice(every, shared), steps, losses)
     with torch.no_grad():
         best = loss_of(code).view(starts, -1).argmin(dim=0)
     code = code[best * len(target) + torch.arange(len(target), device=best.device)]
-    code = descend(loss_of, code, [next(every) for _ in range(split - shared)], steps, losses)
+    code = descend(loss_of, code, islice(every, split - shared), steps, losses)
     if code.ndim == 3:
         code = code.repeat(1, generator.num_layers, 1)
     code = descend(loss_of, code, every, steps, losses)
@@ -369,14 +370,16 @@ def first_codes(generator: Generator, statistics: Statistics, target: Tensor, st
     return torch.cat([torch.zeros(len(target), 1, statistics.codes.shape[-1], device=target.device), samples[:, :1]])
 
 
-def sample_statistics(generator: Generator, seed: int = 0) -> Statistics:
-    """Return what 1,000 untruncated samples of a generator are like."""
+def sample_statistics(
+    generator: Generator, seed: int = 0, progress: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter
+) -> Statistics:
+    """Return what 1,000 untruncated samples of a generator are like; `progress` wraps their batches."""
     z = generator.sample(STATISTICS, seed)
     codes = untruncated(generator, z)
     mean = codes.flatten(0, -2).mean(dim=0)
     deviation = float(codes.flatten(0, -2).var(dim=0).mean().sqrt())
-    images = generator.synthesize(codes, generator.entry)
-    small = thumbnails(to_float(images))
+    batches = progress(codes.split(generator.batch_size))
+    small = torch.cat([thumbnails(to_float(generator.synthesize(batch, generator.entry))) for batch in batches])
     between = torch.cdist(small, small).fill_diagonal_(math.inf)
     statistics = Statistics(
         codes=codes,

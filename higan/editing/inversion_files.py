@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from higan.checkpoints import read_checkpoint, write_checkpoint
 from higan.devices import require_memory, within_memory
 from higan.editing.inversion import (
+    FAR,
     TUNE_STEPS,
     Features,
     Inversion,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 FIGURES = ("psnr", "code_percentile", "image_percentile")
 MOST_AT_ONCE = 16  # pictures; gradients need about three times the memory of pictures
 MOST_ON_PAGE = 500
+MOST_LINES = 20  # pictures that the log tells one by one
 VIEWS = ("before", "after", "difference")
 TUNED_FILE = "tuned.npy"
 
@@ -127,7 +129,10 @@ class InversionRun:
     def work(self, blocks: Sequence[int]) -> None:
         """Invert the pictures of `blocks`; what is done stays done."""
         log = logging.getLogger("higan")
-        statistics = sample_statistics(self.generator, self.seed) if blocks else None
+        drawn = partial(progress, desc="samples", unit="batch", leave=False)
+        statistics = (
+            sample_statistics(self.generator, self.seed, lambda batches: drawn(iterable=batches)) if blocks else None
+        )
         for block in blocks:
             rows = self.run.rows(block)
             start = rows.start
@@ -200,18 +205,31 @@ class InversionRun:
         """Return the figures of every picture, a structured array [N] with the fields `FIGURES`."""
         return read_rows(self.folder / "inversion.npy", 0, self.run.num)
 
+    def psnr(self) -> NDArray[np.floating]:
+        """Return how near every picture was found, [N] in dB: with the tuned model, where there is one."""
+        return read_rows(self.folder / TUNED_FILE, 0, self.run.num) if self.tuning else self.figures()["psnr"]
+
     def remarks(self) -> list[str]:
         """Return a line for every picture, and what is to be known of it."""
         found = [f"{name}: {remark(*row)}" for name, row in zip(self.names, self.figures(), strict=True)]
         if not self.tuning:
             return found
-        tuned = read_rows(self.folder / TUNED_FILE, 0, self.run.num)
-        return [f"{line}; {psnr:.1f} dB with the tuned model" for line, psnr in zip(found, tuned, strict=True)]
+        return [f"{line}; {psnr:.1f} dB with the tuned model" for line, psnr in zip(found, self.psnr(), strict=True)]
+
+    def answers(self) -> list[str]:
+        """Return the lines that the log ends with: the remarks, or, of many pictures, one line that counts."""
+        if self.run.num <= MOST_LINES:
+            return self.remarks()
+        figures, psnr, path = self.figures(), self.psnr(), self.folder / "inversion.npy"
+        far = (figures["image_percentile"] >= FAR) | (figures["code_percentile"] >= FAR)
+        return [
+            f"{self.run.num} pictures: {psnr.mean():.1f} dB on average, {psnr.min():.1f} to {psnr.max():.1f}; "
+            f"{far.sum()} of them outside of what the model draws; {path} has each"
+        ]
 
     def write_views(self, html_name: str) -> Path:
         """Write before, after and difference of every picture, and the page of the first 500; return its path."""
-        figures = self.figures()
-        psnr = read_rows(self.folder / TUNED_FILE, 0, self.run.num) if self.tuning else figures["psnr"]
+        psnr = self.psnr()
         shown: list[PictureRow] = []
 
         def rows() -> Iterator[NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 import zlib
@@ -417,7 +418,10 @@ def test_little_memory_takes_fewer_pictures_at_a_time(
 
     monkeypatch.setattr(inversion_files, "invert", scarce)
     arguments = ["tiny.pth", *(f"{index}.png" for index in range(4)), "--steps", 10, "--starts", 1]
+    monkeypatch.setattr(inversion_files, "MOST_LINES", 3)
     assert command(*arguments, "-o", "out") == 0
+    said = capsys.readouterr().out
+    assert "4 pictures: " in said and "0: " not in re.sub(r"\d:\d", "", said)  # not a line for each of many
     assert sizes[-3:] == [4, 2, 2] and np.load("out/wp.npy").any(axis=(1, 2)).all()
     most = 0
     assert command(*arguments, "-o", "none") == 2
