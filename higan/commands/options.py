@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from higan.errors import HiganError
+from higan.generators.network import SPACES
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 NEGATIVE = re.compile(r"-\.?\d.*")  # a word that is a number, not an option
@@ -130,8 +131,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_space(self, more: str = "", *flags: str) -> None:
         """Add --latent_space_type, also under `flags`; the words `more` end its help."""
-        words = f"space of the codes given (default: as recorded, else by the file's name, else by their shape){more}"
-        self.under("samples")(*flags, "--latent_space_type", choices=("z", "w", "wp"), help=words)
+        words = "space of the codes given (default: what their record says, else their file's name, else their shape)"
+        self.under("samples")(*flags, "--latent_space_type", choices=SPACES, help=words + more)
 
     def add_predictor(self) -> None:
         """Add --predictor_name."""

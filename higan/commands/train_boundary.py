@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from higan.commands.options import ArgumentParser
 from higan.commands.scripts import run_script
 from higan.errors import HiganError
+from higan.generators.network import SPACES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +80,8 @@ def parse_args() -> argparse.Namespace:
     add(
         "-s",
         "--latent_space_type",
-        choices=("z", "w", "wp"),
-        help="space of the directions (default: that of the codes); wp of w codes with --solver gradient",
+        choices=SPACES,
+        help="latent space of the directions (default: that of the codes); --solver gradient also makes wp of w codes",
     )
     add(
         "--disentangle",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from higan.devices import within_memory
 from higan.errors import HiganError
+from higan.generators.network import SPACES
 
 LONGEST = 150  # characters of a name: files are called after it
 LEVELS = ("layout", "object", "attribute", "color")
@@ -65,7 +66,7 @@ class Predictor:
             raise HiganError(f"predictor {name!r} has no score names; expected {{group: [name, ...]}}")
         for group, members in self.names.items():
             word = isinstance(group, str) and group.isidentifier()
-            if not word or group in ("z", "w", "wp") or group.startswith("style"):
+            if not word or group in SPACES or group.startswith("style"):
                 raise HiganError(f"predictor {name!r} has the group {group!r}; expected a word that can name a file")
             for member in members:
                 check_member(name, member)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from higan.errors import HiganError
 from higan.files import digest, read_json, write_atomic
+from higan.generators.network import SPACES, per_layer
 from higan.runs.run import read_run
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def origin_of(path: str | Path) -> Origin:
     if not run or path.name not in run["arrays"]:
         return {}
     origin = select(run["settings"], path.parent / "run.json") | {"run_id": run_id(run)}
-    if path.stem in ("z", "w", "wp"):
+    if path.stem in SPACES:  # a run calls its files after them
         origin["space"] = path.stem
     return origin
 
@@ -233,7 +234,7 @@ def require_same_codes(codes: str | Path, scores: str | Path, force: bool = Fals
         return
     runs = [read_run(path.parent) or {} for path in (codes, scores)]
     settings = [run["settings"] for run in runs]
-    keys = CODES if codes.stem in ("z", "w") else (*CODES, *DRAWING)
+    keys = CODES if codes.stem in SPACES and not per_layer(codes.stem) else (*CODES, *DRAWING)
     if runs[0]["num"] == runs[1]["num"] and all(settings[0].get(key) == settings[1].get(key) for key in keys):
         return
     if settings[1].get("latent_codes_sha256") == digest(codes):
