@@ -211,14 +211,7 @@ def train_boundary(
     if C != "auto" and not (isinstance(C, int | float) and 0 < C <= MOST_C):
         raise HiganError(f"C is {C}; expected auto or a number above 0, at most {MOST_C:g}")
     selection = select_samples(scores, chosen_num_or_ratio, split_ratio, invalid_value, seed)
-    layers = codes.shape[1] if codes.ndim == 3 else 1
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found here
-        train, validation = (
-            take_rows(codes, rows).reshape(len(rows), layers, codes.shape[-1]).astype(np.float32, copy=False)
-            for rows in (selection.train, selection.validation)
-        )
-    if not np.isfinite(train).all() or not np.isfinite(validation).all():
-        raise HiganError("codes hold values that are not finite; write them again")
+    train, validation = (layerwise_rows(codes, rows) for rows in (selection.train, selection.validation))
     weights = [scale_free(train[:, layer]) if C == "auto" else float(C) for layer in range(train.shape[1])]
     planes = [
         fit_hyperplane(train[:, layer], selection.train_labels, solver, weight, seed)
@@ -230,14 +223,8 @@ def train_boundary(
         "chosen_per_side": selection.chosen,
         "training": count_classes(selection.train_labels),
         "validation": count_classes(selection.validation_labels),
-    }
-    for part, data, labels in (
-        ("training", train, selection.train_labels),
-        ("validation", validation, selection.validation_labels),
-    ):
-        right = count_right(planes, data, labels)
-        info |= {f"{part}_accuracy": balanced(right, labels), f"{part}_right": plain(right.sum(axis=1))}
-    info |= {
+        **judge("training", planes, train, selection.train_labels),
+        **judge("validation", planes, validation, selection.validation_labels),
         "split_ratio": split_ratio,
         "solver": solver,
         "C": plain(weights),
@@ -309,6 +296,16 @@ def load_columns(scores: dict[str, np.ndarray], names: list[str]) -> dict[str, n
     return loaded
 
 
+def layerwise_rows(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return rows of codes as float32 [N, L, D], L = 1 of codes [N, D]; raise HiganError unless they are finite."""
+    layers = codes.shape[1] if codes.ndim == 3 else 1
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are found here
+        taken = take_rows(codes, rows).reshape(len(rows), layers, codes.shape[-1]).astype(np.float32, copy=False)
+    if not np.isfinite(taken).all():
+        raise HiganError("codes hold values that are not finite; write them again")
+    return taken
+
+
 def extreme_rows(values: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the `num` highest and the `num` lowest values, each in descending order of value."""
     order = np.argpartition(values, [num - 1, len(values) - num]) if num else np.empty(0, dtype=np.int64)
@@ -324,6 +321,12 @@ def count_right(planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> np
             sides = np.concatenate([block @ normal + offset > 0 for block in blocks_of(data[:, layer])])
             right[layer] = (sides & labels).sum(), (~sides & ~labels).sum()
     return right
+
+
+def judge(part: str, planes: list[Plane], data: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return balanced accuracy, and the samples on their side, of a `part` of the samples [N, L, D], per layer."""
+    right = count_right(planes, data, labels)
+    return {f"{part}_accuracy": balanced(right, labels), f"{part}_right": plain(right.sum(axis=1))}
 
 
 def balanced(right: np.ndarray, labels: np.ndarray) -> float | list[float] | None:
