@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     words = "a list of boundaries, a folder of them, or one (default: those that come with the model)"
     parser.under("explorer")("--boundaries", type=Path, metavar="LIST", help=words)
     parser.add_predictor()
+    parser.add_force()
     parser.under("explorer")("--port", type=int, default=0, help="port of this machine (default 0: any that is free)")
     return parser.parse_args()
 
@@ -40,20 +41,31 @@ def main() -> None:
         from higan.explorer.server import serve
     except ImportError as error:
         raise HiganError(f"{error.name} is not installed; the explorer needs: pip install -e '.[explorer]'") from None
+    from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
-    from higan.directions.lists import read_boundary_list
+    from higan.directions.lists import listed_files, model_folder, read_boundary_list
     from higan.explorer.session import Session
-    from higan.generators import load_generator
-    from higan.generators.zoo import MODELS
     from higan.predictors import load_predictor
 
     keep_freed_memory()
-    generator = load_generator(args.model_name, device=args.device, class_idx=args.class_idx)
-    places = [place / generator.name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
-    place = args.boundaries or next((place for place in places if place.is_dir()), places[0])
-    entries = read_boundary_list(place, generator.num_layers or None)
+    place = args.boundaries or model_folder(args.model_name)
+    if not place.exists():
+        raise HiganError(f"there is no boundary in {place}; train some with train_boundary.py, or give --boundaries")
+    generator = load_model(args, listed_files(place))
+    entries = read_boundary_list(place, generator.num_layers or None, generator.spaces)
     boundaries = {entry.boundary.name: entry.boundary for entry in reversed(entries)}
-    name = args.predictor_name or generator.predictor
+    name = args.predictor_name or generator.predictor or ""
+    compare_files(generator, None, list(boundaries.values()), name, args.force)
     predictor = load_predictor(name, args.device) if name else None
-    session = Session(generator, list(reversed(boundaries.values())), predictor)
+    session = Session(generator, list(reversed(boundaries.values())), predictor, model_words(args))
     serve(session, secrets.token_urlsafe(16), args.port, lambda address: log.info("open %s", address))
+
+
+def model_words(args: argparse.Namespace) -> list[str]:
+    """Return the words of a command line that ask for the model, drawn as it is here."""
+    words = [args.model_name]
+    for name in ("class_idx", "translate", "rotate"):
+        value = getattr(args, name)
+        if value is not None:
+            words.append(f"--{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+    return words

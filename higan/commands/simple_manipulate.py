@@ -70,25 +70,21 @@ def main() -> None:
     log = open_log()
     log.info("loading %s", args.model_name)
 
-    from higan.checkpoints.beside import model_name
     from higan.commands.drawing import compare_files, load_model
     from higan.devices import keep_freed_memory
     from higan.directions.boundaries import read_boundary, write_boundary
+    from higan.directions.lists import find_boundary_file, model_folder
     from higan.directions.move import choose_layers, spaced_distances, telling_distance
     from higan.editing.edits import synthesize_steps
     from higan.editing.files import write_codes, write_edit, write_page
-    from higan.editing.manipulation import Move, along_boundary, find_boundary_file
+    from higan.editing.manipulation import Move, along_boundary
     from higan.generators.codes import Codes
     from higan.generators.layer_sets import format_layers
     from higan.generators.network import layered
-    from higan.generators.zoo import MODELS, find_weights
     from higan.runs.folders import output_folder
 
     keep_freed_memory()
-    weights, model = find_weights(args.model_name)
-    name = model.get("name") or model_name(weights)
-    places = [place / name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
-    folder = next((place for place in places if place.is_dir()), places[0])
+    folder = model_folder(args.model_name)
     files = []
     with suppress(HiganError):  # of the weights, which are read first, is to be told first
         files.append(find_boundary_file(args.boundary_name, folder))

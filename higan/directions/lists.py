@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
+from higan.checkpoints.beside import model_name
 from higan.directions.boundaries import Boundary, check_name, read_boundary
 from higan.errors import HiganError
 from higan.files import digest, is_file, read_small, write_atomic
 from higan.generators.layer_sets import MOST_LAYERS, parse_layers
 from higan.generators.network import SPACES
+from higan.generators.zoo import MODELS, find_weights
 
+RELEASED = "github.com/genforce/higan, folder boundaries/MODEL"
 LIST_NAME = "boundary_list.txt"
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")  # of a file that holds a boundary itself
 LINE_LENGTH = 10_000  # characters; a path has 4096 at most
@@ -115,6 +118,32 @@ def boundary_files(folder: Path) -> list[Path]:
     """Return the files of the boundaries in a folder: NAME_boundary.npy and the like, or, without any, all arrays."""
     every = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and is_file(file)]
     return [file for file in every if file.stem.endswith("_boundary")] or every
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of the boundaries that come with a model: boundaries/MODEL here, else the project's own.
+
+    `model` is a name or a path as in `load_generator`; HiganError if there is none.
+    """
+    weights, known = find_weights(model)
+    name = known.get("name") or model_name(weights)
+    places = [place / name for place in (Path("boundaries"), MODELS.parent / "boundaries")]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def find_boundary_file(name: str, folder: str | Path, known: Sequence[str] = ()) -> Path:
+    """Return the file of the boundary called `name` in a folder; raise HiganError with the names there, and `known`."""
+    files = boundary_files(Path(folder)) if Path(folder).is_dir() else []
+    found = {path.stem.removesuffix("_boundary"): path for path in files}
+    if name in found:
+        return found[name]
+    names = sorted({*found, *known})
+    if not names:
+        raise HiganError(
+            f"there is no boundary in {folder}; train some with train_boundary.py, or put those of the paper there "
+            f"({RELEASED})"
+        )
+    raise HiganError(f"there is no boundary {name!r} in {folder}; it has {', '.join(names)}")
 
 
 def find_listed(name: str, folder: Path) -> Path:

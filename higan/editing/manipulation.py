@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from higan.directions.boundaries import SPACES, Boundary, read_boundary
+from higan.directions.boundaries import Boundary, read_boundary
 from higan.directions.conditioning import condition
-from higan.directions.lists import BoundaryEntry, boundary_files
+from higan.directions.lists import BoundaryEntry, find_boundary_file
 from higan.directions.move import choose_layers, move_codes, scaled_distances, stored_rescoring
 from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
@@ -107,7 +107,6 @@ class Edited:
 
 
 PAD_STEPS = 9  # of either boundary, beyond which a page would hold hundreds of pictures a sample
-RELEASED = "github.com/genforce/higan, folder boundaries/MODEL"
 
 
 def plan_moves(
@@ -167,9 +166,13 @@ def plan_moves(
         elif stored_rescoring(boundary).get("verdict") == "none":
             log.info("boundary %s: re-scoring found no layers at which it is obeyed", name)
         reach = distances if entry.distance is None else scaled_distances(distances, entry.distance)
-        known = [other.boundary for other in entries if other.boundary.space == space]
+        known = {other.boundary.name: other.boundary for other in entries if other.boundary.space == space}
         folder = Path(boundary.info["path"]).parent
-        others = [find_boundary(other, folder, known, space) for other in condition_on if other != name]
+        others = [
+            known.get(other) or read_boundary(find_boundary_file(other, folder, list(known)), space)
+            for other in condition_on
+            if other != name
+        ]
         moves.append(Move(condition(boundary, others), reach, chosen, chooser, keep_pace))
     return moves
 
@@ -300,43 +303,3 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
         details={"Layers of the style": format_layers(chosen)},
         styles=True,
     )
-
-
-def find_boundary(
-    name: str,
-    folder: str | Path,
-    known: Sequence[Boundary] = (),
-    space: str | None = None,
-    spaces: Sequence[str] = SPACES,
-) -> Boundary:
-    """Return the boundary called `name` among those `known`, else the one in `folder`.
-
-    Parameters
-    ----------
-    space, spaces
-        As in `read_boundary`.
-
-    Raises
-    ------
-    HiganError
-        There is none of this name; those there are are listed.
-    """
-    for boundary in known:
-        if boundary.name == name:
-            return boundary
-    return read_boundary(find_boundary_file(name, folder, [boundary.name for boundary in known]), space, spaces=spaces)
-
-
-def find_boundary_file(name: str, folder: str | Path, known: Sequence[str] = ()) -> Path:
-    """Return the file of the boundary called `name` in a folder; raise HiganError with the names there, and `known`."""
-    files = boundary_files(Path(folder)) if Path(folder).is_dir() else []
-    found = {path.stem.removesuffix("_boundary"): path for path in files}
-    if name in found:
-        return found[name]
-    names = sorted({*found, *known})
-    if not names:
-        raise HiganError(
-            f"there is no boundary in {folder}; train some with train_boundary.py, or put those of the paper there "
-            f"({RELEASED})"
-        )
-    raise HiganError(f"there is no boundary {name!r} in {folder}; it has {', '.join(names)}")

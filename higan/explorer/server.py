@@ -5,9 +5,13 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any
 
+import uvicorn
 from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +26,7 @@ from higan.report.page import render_page
 
 MOST_BYTES = 32 * 2**20  # of an uploaded picture
 MOST_JSON = 2**23
+SECONDS_TO_END = 3  # what is left to a request that stalls when the explorer ends
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -114,17 +119,31 @@ async def body(request: Request, most: int) -> bytes:
 
 def serve(session: Session, token: str, port: int, started: Callable[[str], Any]) -> None:
     """Serve on 127.0.0.1 until Ctrl-C; `started` is called with the address. HiganError if the port is taken."""
-    import socket
-
-    import uvicorn
-
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise HiganError(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
-        listener.listen()
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise HiganError(f"port {port} cannot be had ({reason}); choose another with --port") from None
+    with listener:
         started(f"http://127.0.0.1:{listener.getsockname()[1]}/{token}/")
-        config = uvicorn.Config(make_app(session, token), log_level="warning", access_log=False, lifespan="off")
-        uvicorn.Server(config).run(sockets=[listener])
+        config = uvicorn.Config(
+            make_app(session, token),
+            log_level="critical",  # what fails is logged by `guarded`
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=SECONDS_TO_END,
+        )
+        Server(config, session).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """A server whose end also ends the session's long work: uvicorn waits for the threads of its requests."""
+
+    def __init__(self, config: uvicorn.Config, session: Session) -> None:
+        super().__init__(config)
+        self.session = session
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Answer Ctrl-C and SIGTERM."""
+        self.session.closed.set()
+        super().handle_exit(sig, frame)

@@ -12,9 +12,9 @@ import math
 import shlex
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from higan.generators import Generator
     from higan.predictors import Predictor
 
+T = TypeVar("T")
 REACH = 4.0  # distance at the ends of a slider
 MOST_DISTANCE = 20.0
 SCORED = 128  # samples that scores are compared with
@@ -82,12 +83,22 @@ class Session:
         Their names are unique.
     predictor
         Scores of its first group are shown; None for none.
+    model
+        Words that ask for the generator on a command line; its name, if there are none.
     """
 
-    def __init__(self, generator: Generator, boundaries: Sequence[Boundary], predictor: Predictor | None) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        boundaries: Sequence[Boundary],
+        predictor: Predictor | None,
+        model: Sequence[str] = (),
+    ) -> None:
         self.generator, self.predictor = generator, predictor
+        self.model = shlex.join(model or [generator.name])
         self.boundaries = {boundary.name: boundary for boundary in boundaries}
         self.lock = threading.Lock()
+        self.closed = threading.Event()
         self.states: OrderedDict[bytes, Any] = OrderedDict()
         self.statistics: Statistics | None = None
         self.mean, self.spread = self.score_spread()
@@ -122,13 +133,24 @@ class Session:
         return {"image": f"data:image/jpeg;base64,{base64.b64encode(data).decode()}", "scores": scores}
 
     def invert(self, content: bytes, crop: str = "center") -> dict[str, Any]:
-        """Return the code of an uploaded picture as base64, and a remark on how near it comes."""
+        """Return the code of an uploaded picture as base64, and a remark on how near it comes.
+
+        Raises HiganError where the picture cannot be read, or the explorer ends meanwhile.
+        """
         size, channels = self.generator.image_size, self.generator.image_channels
         picture = decode_picture(io.BytesIO(content), "the picture", size, crop, channels=channels)
         with self.lock:
-            self.statistics = self.statistics or sample_statistics(self.generator)
+            self.statistics = self.statistics or sample_statistics(self.generator, progress=self.until_closed)
             _, features = load_features(None, self.generator.predictor, self.generator.device)
-            found = invert(self.generator, picture.image[None], INVERT_STEPS, 1, features, statistics=self.statistics)
+            found = invert(
+                self.generator,
+                picture.image[None],
+                INVERT_STEPS,
+                starts=1,
+                features=features,
+                statistics=self.statistics,
+                progress=self.until_closed,
+            )
         code = np.ascontiguousarray(found.codes.numpy(), "<f4").tobytes()
         return {"code": base64.b64encode(code).decode(), "remark": found.remark(0)}
 
@@ -150,13 +172,18 @@ class Session:
             end = f"{layers if layered(boundary.space) else ''} distance={shift.distance:g}"
             lines.append(f"({name}, {boundary.space}): {path}{end}")
         codes = "-c code.npy" if view.code is not None else f"--seed={view.seed} --samples={view.number}"
-        model = shlex.quote(self.generator.name)
-        edit = (
-            f"python manipulate.py {model} explorer.txt {codes} --combine --start_distance=0 --end_distance=1 --step=3"
-        )
         if not lines:
-            return f"python synthesize.py {model} --seed={view.seed} --num={view.number + 1} --save_raw_synthesis"
-        return "\n".join(["cat > explorer.txt <<END", *lines, "END", f"{edit} --generate_html -o explorer"])
+            return f"python synthesize.py {self.model} --seed={view.seed} --num={view.number + 1} --save_raw_synthesis"
+        edit = f"python manipulate.py {self.model} explorer.txt {codes} --combine"
+        steps = "--start_distance=0 --end_distance=1 --step=3"
+        return "\n".join(["cat > explorer.txt <<END", *lines, "END", f"{edit} {steps} --generate_html -o explorer"])
+
+    def until_closed(self, steps: Iterable[T]) -> Iterator[T]:
+        """Yield the steps of some long work; raise HiganError at the next one once `closed` is set."""
+        for step in steps:
+            if self.closed.is_set():
+                raise HiganError("the explorer was closed")
+            yield step
 
     # the work behind them
 

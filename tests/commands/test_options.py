@@ -24,7 +24,7 @@ STEPS = {
     "manipulate": ["model", "samples", "output", "edit", "page", "video"],
     "simple_manipulate": ["model", "samples", "picture", "output", "edit"],
     "inversion": ["model", "inversion", "output"],
-    "explorer": ["model", "explorer", "scores"],
+    "explorer": ["model", "explorer", "scores", "output"],
 }
 
 

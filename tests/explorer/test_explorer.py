@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 import re
 import shlex
+import signal
+import socket
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,13 +26,17 @@ import torch
 import uvicorn
 from PIL import Image
 from support.model import direction, make_predictor, write_model
+from support.processes import free_port, start_child
 from support.scripts import run
 
 import higan
 from higan.commands import explorer as program
+from higan.commands import manipulate
 from higan.commands.scripts import run_script
 from higan.directions.boundaries import Boundary
+from higan.editing import inversion as optimisation
 from higan.errors import HiganError
+from higan.explorer import server
 from higan.explorer import session as sessions
 from higan.explorer.server import make_app, serve
 from higan.explorer.session import Session, Shift, View
@@ -121,7 +129,7 @@ def test_the_command_makes_the_same_edit(
     write_model(tmp_path)
     path = higan.write_boundary(session.boundaries["lights"], tmp_path)
     monkeypatch.setitem(session.boundaries["lights"].info, "path", path.name)
-    monkeypatch.setattr(session.generator, "name", "tiny.pth")
+    monkeypatch.setattr(session, "model", "tiny.pth")
     view = {"number": 2, "shifts": {"lights": {"distance": 1.5, "layers": "1-2"}}}
     status, text = ask(f"{address}command", json.dumps(view).encode())
     assert status == 200
@@ -222,6 +230,16 @@ def test_a_model_without_a_predictor_or_layers() -> None:
         session.read_view({"shifts": {"deep": {"distance": 2, "layers": "1"}}})
 
 
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run `python -m higan.explorer` in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["explorer", *arguments])
+    try:
+        run_script(program.main)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
 def test_the_command_starts_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path)
@@ -233,26 +251,121 @@ def test_the_command_starts_and_stops(tmp_path: Path, monkeypatch: pytest.Monkey
         started.append(str(sockets[0].getsockname()))
         raise KeyboardInterrupt
 
-    def command(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["explorer", *arguments])
-        try:
-            run_script(program.main)
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
     monkeypatch.setattr(uvicorn.Server, "run", stop)
-    assert command("tiny.pth", "--predictor_name", "support.model:own_predictor") == 130
+    assert command(monkeypatch, "tiny.pth", "--predictor_name", "support.model:own_predictor") == 130
     assert started and re.search(r"open http://127\.0\.0\.1:\d+/[\w-]{20,}/", capsys.readouterr().out)
-    assert command("tiny.pth", "--port", "99999") == 2
+    assert command(monkeypatch, "tiny.pth", "--port", "99999") == 2
     monkeypatch.setitem(sys.modules, "higan.explorer.server", None)
-    assert command("tiny.pth") == 2
+    assert command(monkeypatch, "tiny.pth") == 2
     assert "pip install -e '.[explorer]'" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.pth").rename("other.pth")
+    assert command(monkeypatch, "other.pth") == 2
+    assert "there is no boundary in boundaries/other; train some" in capsys.readouterr().err
+
+
+def test_the_command_draws_as_the_explorer_does(monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
+    line = ["explorer", "my model.pth", "--class_idx", "3-7", "9", "--translate=0.1,0", "--rotate", "5"]
+    monkeypatch.setattr(sys, "argv", line)
+    words = program.model_words(program.parse_args())
+    assert words == ["my model.pth", "--class_idx=3-7,9", "--translate=0.1,0.0", "--rotate=5.0"]
+    other = Session(session.generator, list(session.boundaries.values()), None, words)
+    command = other.command(View(shifts={"lights": Shift(1.0)})).splitlines()[-1]
+    monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
+    args = manipulate.parse_args()
+    assert (args.model_name, args.boundary_list_path, args.class_idx) == ("my model.pth", "explorer.txt", ["3-7,9"])
+
+
+def explore(folder: Path, port: int, patience: int) -> None:
+    """Start the explorer in a process of its own; `begun` appears once a request is being worked at."""
+    os.chdir(folder)
+    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind
+    torch.set_num_threads(1)
+
+    def marked(work: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            Path("begun").touch()
+            time.sleep(seconds)
+            return work(*arguments, **named)
+
+        return call
+
+    sessions.INVERT_STEPS = 10**6
+    optimisation.STATISTICS = 20
+    server.SECONDS_TO_END = patience
+    sessions.invert = marked(sessions.invert, 0)
+    Session.picture = marked(Session.picture, 0.5)  # type: ignore[method-assign]
+    sys.argv = ["explorer", "tiny.pth", "--port", str(port)]
+    run_script(program.main)
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "patience", "answers"),
+    [
+        ("show", signal.SIGINT, 1, (200, 500)),  # finished or, on a slow machine, cut off with the upload that stalls
+        ("invert", signal.SIGTERM, 60, (400,)),
+    ],
+)
+def test_a_signal_ends_it_in_the_middle_of_its_work(
+    what: str,
+    number: signal.Signals,
+    patience: int,
+    answers: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path)
+    (tmp_path / "boundaries" / "tiny").mkdir(parents=True)
+    np.save("boundaries/tiny/lights_boundary.npy", direction("lights"))
+    before = sorted(tmp_path.rglob("*"))
+    port = free_port()
+    process = start_child(explore, tmp_path, port, patience)
+
+    def wait_for(condition: Callable[[], Any]) -> Any:
+        for _ in range(6000):
+            if found := condition():
+                return found
+            assert process.is_alive(), Path("said.txt").read_text()
+            time.sleep(0.01)
+        raise TimeoutError
+
+    said = Path("said.txt")
+    address = wait_for(lambda: said.exists() and re.search(r"open (\S+/)\n", said.read_text()))[1]
+    content = io.BytesIO(b"{}")
+    if what == "invert":
+        Image.new("RGB", (40, 30), "orange").save(content, "PNG")
+    found: list[tuple[int, bytes]] = []
+    asking = threading.Thread(target=lambda: found.append(ask(f"{address}{what}", content.getvalue())))
+    asking.start()
+    wait_for(Path("begun").exists)
+    assert command(monkeypatch, "tiny.pth", "--port", str(port)) == 2
+    error = capsys.readouterr().err
+    assert f"port {port} cannot be had (Address already in use); choose another" in error and error.count("\n") == 1
+    with socket.create_connection(("127.0.0.1", port)) as stalled:
+        if what == "show":  # an upload that never ends
+            stalled.sendall(f"POST {address.partition(str(port))[2]}invert HTTP/1.1\r\nHost: localhost\r\n".encode())
+            stalled.sendall(b"Content-Length: 1000\r\n\r\n.")
+            time.sleep(0.1)
+        os.kill(process.pid, number)
+        process.join(60)
+    asking.join(60)
+    assert process.exitcode == 128 + number
+    assert found[0][0] in answers and (what == "show" or found[0][1] == b"the explorer was closed"), found
+    assert f"stopped by {number.name}" in said.read_text().splitlines()[-1], said.read_text()
+    assert "Traceback" not in said.read_text()
+    socket.create_server(("127.0.0.1", port)).close()
+    said.unlink()
+    Path("begun").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_port_that_is_taken(session: Session) -> None:
-    import socket
-
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

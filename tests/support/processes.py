@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,11 +27,16 @@ def run_in_child(arguments: list[str], environment: dict[str, str]) -> None:
 
 
 def start(*arguments: object, **environment: str) -> Any:
-    """Start synthesize.py in another process, which is forked from one that has imported everything already."""
+    """Start synthesize.py in another process."""
+    return start_child(run_in_child, [str(argument) for argument in arguments], environment)
+
+
+def start_child(target: Callable[..., None], *arguments: object) -> Any:
+    """Call `target` in another process, which is forked from one that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
     preloaded = ["support.processes", "higan.synthesis", "torch.distributed", "PIL.Image", "tqdm.auto", "filelock"]
     context.set_forkserver_preload(preloaded)
-    process = context.Process(target=run_in_child, args=([str(argument) for argument in arguments], environment))
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
 
