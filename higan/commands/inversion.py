@@ -7,11 +7,11 @@ Writes into the output folder wp.npy (z.npy of a model without layers), inversio
 image_percentile of each picture), loss.npy, per picture NAME_before.png, NAME_after.png and NAME_difference.png, a
 page, run.json and the log. Killed or stopped with Ctrl-C, the same command goes on where it was.
 
---tune weights then changes the model until it draws the pictures of these codes (PTI), and writes tuned/MODEL.pth,
-which every script opens; noise changes the noise images alone. Its other pictures change too:
+--tune weights then changes the model until it draws the pictures of these codes (PTI); what it draws of other codes
+changes too. --tune noise changes its noise images alone. Written is tuned/MODEL.pth, which every script opens:
 
   python -m higan.inversion stylegan2_rooms bedroom.jpg --tune weights -o results/inversion
-  python manipulate.py results/inversion/tuned/stylegan2_rooms.pth boundaries/stylegan2_rooms \
+  python manipulate.py results/inversion/tuned/stylegan2_rooms.pth boundaries/stylegan2_rooms \\
       -c results/inversion/wp.npy
 """
 
@@ -32,8 +32,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help=words)
     add = parser.under("inversion")
     add("--steps", type=int, default=500, help="steps of the optimisation (default: 500)")
-    add("--starts", type=int, default=3, help="codes to begin with; the best is kept (default: 3)")
-    add("--crop", default="center", help="center, stretch, or X,Y,W,H in pixels (default: center)")
+    add("--starts", type=int, default=3, help="codes to start from, of which the best is kept (default: 3)")
+    words = "part of each picture: center, stretch, or X,Y,W,H in pixels (default: center)"
+    add("--crop", default="center", help=words)
     words = "rooms, module:callable or none (default: the model's own predictor, if it has features)"
     add("--features", metavar="NAME", help=f"network whose features are compared as well: {words}")
     add("--seed", type=int, default=0, help="seed of the samples that pictures are compared with (default: 0)")

@@ -45,11 +45,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_samples(0, "-c", "to move (default: draw them from --seed)")
     parser.add_numbers()
-    parser.add_space("; also that of --interpolate, which is z for codes that are drawn")
+    parser.add_space("; with --interpolate also the space to go through (default for drawn codes: z)")
     parser.add_drawing()
     parser.add_steps(7)
     add = parser.under("edit")
-    add("--layerwise_manipulation", action="store_true", help="move layers of w+; --manipulate_layers implies it")
+    words = "move single layers, in w+ (see above); --manipulate_layers implies it"
+    add("--layerwise_manipulation", action="store_true", help=words)
     add(
         "--disable_manipulation_truncation",
         action="store_true",
@@ -65,24 +66,27 @@ def parse_args() -> argparse.Namespace:
         help="make each boundary orthogonal to these, of the list or of the folder that the boundary lies in",
     )
     add("--interpolate", action="store_true", help="go from each sample to the next, in place of boundaries")
-    add("--mix_style", action="store_true", help="mix the samples' layers (default: upper), in place of boundaries")
+    words = "give each sample the layers of every other (default: upper), in place of boundaries"
+    add("--mix_style", action="store_true", help=words)
     parser.add_cost()
     parser.add_output("MODEL_manipulation")
     words = "write every picture, {name}_{space}_{sample}_{step}.jpg"
     parser.under("output")("--save_raw_synthesis", action="store_true", help=words)
     add = parser.under("page")
     add("--generate_html", action="store_true", help="write a page, {name}_{space}_{html_name}")
-    add("--html_name", default="viz.html", help="(default: %(default)s)")
+    words = "what follows the boundary and its space in the page's file name (default: %(default)s)"
+    add("--html_name", default="viz.html", help=words)
     add("--viz_size", type=int, default=0, help="height of pictures on page and video (default 0: their own)")
     add = parser.under("video")
     add("--generate_video", action="store_true", help="write a video, {name}_{space}_{video_name}, a frame per step")
     words = ".mp4, .avi, .mkv, .mov (H.264, by PyAV), .webp or .gif (default: viz.mp4, without PyAV viz.webp)"
     add("--video_name", help=words)
     add("--fps", type=int, default=24, help="frames per second of the video (default: 24)")
-    add("--row", type=int, default=0, help="rows of samples in the video (default 0: as square as they divide)")
+    add("--row", type=int, default=0, help="rows of samples in the video (default 0: those of the squarest grid)")
     add("--col", type=int, default=0, help="columns of samples in the video (default 0: likewise)")
     for name in MARGINS:
-        add(f"--{name}", type=int, default=0, help="pixels in the video (default: 0)")
+        words = f"{name.replace('_', ' ')} of the video in pixels (default: 0)"
+        add(f"--{name}", type=int, default=0, help=words)
     add("--white_background", action="store_true", help="white behind the video's pictures (default: black)")
     return parser.parse_args()
 
@@ -134,11 +138,11 @@ def main() -> None:
     generator.batch_size = args.batch_size or generator.batch_size
     with output_folder(args.output_dir or f"{generator.name}_manipulation") as folder:
         log = open_log(folder, args.logfile_name)
+        log.info("%s", command_line())
         log.info("codes: %s", source.source)
         codes = source.follow(args.samples)
         todo = edits(args, generator, codes, entries)
         write_codes(codes, folder, generator)
-        log.info("%s", command_line())
         written: list[Path] = []
         for edited in todo:
             edited.numbers = args.samples

@@ -30,9 +30,10 @@ class ArgumentParser(argparse.ArgumentParser):
         raise HiganError(f"{message}; --help lists the arguments")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as usual, but let an option of several values leave the positional arguments their own.
+        """Parse as usual, but let options leave the positional arguments their own, wherever they stand.
 
-        argparse gives `--score_name wood data.npy scores.npy` three score names, and misses the two files.
+        argparse gives `--score_name wood data.npy scores.npy` three score names, and misses the two files; it does not
+        know what to do with the second file of `first.txt --num 3 second.txt`.
         """
         words = self._values_joined(sys.argv[1:] if args is None else list(args))
         return super().parse_known_args(self._positionals_first(words), namespace)
@@ -48,7 +49,10 @@ class ArgumentParser(argparse.ArgumentParser):
         return joined
 
     def _positionals_first(self, words: list[str]) -> list[str]:
-        """Return `words` with the positionals first, if an option of several values ends in some that they lack."""
+        """Return `words` with the positionals first, those too that end the values of an option and are lacking.
+
+        Behind an option argparse takes no more words for a positional that may be left out, or repeated.
+        """
         found, runs, takes = [], [], "nothing"  # places of positionals and of several values, what a word is taken for
         for place, word in enumerate(words):
             if word == "--":
@@ -66,10 +70,9 @@ class ArgumentParser(argparse.ArgumentParser):
         for run in reversed(runs):
             given = min(len(lacking), len(run) - 1)
             if given > 0:
-                first = sorted([*found, *run[-given:]])
-                rest = [word for place, word in enumerate(words) if place not in first]
-                return [*(words[place] for place in first), *rest]
-        return words
+                found = sorted([*found, *run[-given:]])
+                break
+        return [*(words[place] for place in found), *(word for place, word in enumerate(words) if place not in found)]
 
     def _takes(self, word: str) -> str:
         """Return what an option takes of the words behind it: "several", "one" or "nothing"."""
@@ -88,8 +91,8 @@ class ArgumentParser(argparse.ArgumentParser):
     def add_model(self) -> None:
         """Add model_name, --class_idx, --translate, --rotate and --device."""
         self.add_argument("model_name", help="a model of models/zoo.toml, or the path of a weight file")
-        words = "of a conditional model: classes that the samples take in turn (numbers, 3-7, names or all), or a file "
-        words += "of one per sample (.npy, .txt)"
+        words = "classes of a conditional model, which the samples take in turn: numbers, 3-7, names or all; or a file "
+        words += "with one per sample (.npy, .txt)"
         self.under("model")("--class_idx", nargs="+", metavar="CLASS", help=words)
         words = "move all images right and down, in image widths, such as 0.1,0 (StyleGAN3 only)"
         self.under("model")("--translate", type=pair, metavar="X,Y", help=words)
@@ -100,22 +103,25 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_drawing(self) -> None:
         """Add --truncation_psi, --truncation_layers and --noise, all None unless given, and --force."""
-        self.add_truncation("as the codes, else the boundaries, were made, else the model's")
+        self.add_truncation("that of the codes given, else of the boundaries, else the model's")
         self.add_force()
 
     def add_truncation(self, default: str = "the model's") -> None:
         """Add --truncation_psi, --truncation_layers and --noise, all None unless given; their help says `default`."""
-        self.under("model")("--truncation_psi", type=float, help=f"1 is no truncation (default: {default})")
-        self.under("model")("--truncation_layers", type=int, help="how many layers are truncated, from 0 on (likewise)")
-        words = "noise of the layers (likewise; const where nothing says)"
-        self.under("model")("--noise", choices=("const", "none", "random"), help=words)
+        add = self.under("model")
+        words = f"how much of a code's distance to the average is kept; 1 is no truncation (default: {default})"
+        add("--truncation_psi", type=float, help=words)
+        add("--truncation_layers", type=int, help="layers that are truncated, counted from layer 0 (same default)")
+        words = "noise of the layers: always the same, none, or new for every image (same default, else const)"
+        add("--noise", choices=("const", "none", "random"), help=words)
 
     def add_cost(self, more: str = "") -> None:
         """Add --batch_size, whose help holds the words `more`, and --precision."""
         words = f"images at a time{more} (default 0: as memory allows)"
         self.under("model")("--batch_size", type=int, default=0, help=words)
         choices = ("fp32", "bf16", "fp16")
-        self.under("model")("--precision", default="fp32", choices=choices, help="the generator's (default: fp32)")
+        words = "of the numbers that the generator computes with (default: fp32)"
+        self.under("model")("--precision", default="fp32", choices=choices, help=words)
 
     def add_samples(self, num: int, flag: str, codes: str = "to use (default: draw them from --seed)") -> None:
         """Add -N (default `num`, 0: none), --seed and --latent_codes_path (short `flag`), whose help says `codes`."""
@@ -126,7 +132,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_numbers(self) -> None:
         """Add --samples, the numbers of the samples to take."""
-        words = "take these samples alone, as in 3,7,12: the page tells the numbers of those that are starred"
+        words = "take only these samples, such as 3,7,12; a page tells the numbers of the starred ones"
         self.under("samples")("--samples", type=sample_numbers, metavar="NUMBERS", help=words)
 
     def add_space(self, more: str = "", *flags: str) -> None:
@@ -142,12 +148,12 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def add_force(self) -> None:
         """Add --force."""
-        words = "go on where the record of a file says that it does not belong to the others"
+        words = "go on although the record of a file says that it does not belong to the others"
         self.under("output")("--force", action="store_true", help=words)
 
     def add_steps(self, steps: int, clear: bool = False) -> None:
         """Add -S (default `steps`), --start_distance and --end_distance; `clear` leaves these None unless given."""
-        words = f"steps of each sample, made odd (default: {steps})"
+        words = f"steps of each sample; an even number gets one more (default: {steps})"
         self.under("edit")("-S", "--step", type=int, default=steps, help=words)
         for name, step, distance in (("--start_distance", "first", -3.0), ("--end_distance", "last", 3.0)):
             default = "where the change is clear, else " if clear else ""

@@ -2,11 +2,10 @@
 
   python rescore.py stylegan2_rooms boundaries.txt --layerwise_rescoring
   python rescore.py stylegan2_rooms boundaries.txt --layerwise_rescoring --layer_swap --control 20 --write_layers
-
   python rescore.py stylegan2_rooms svm/boundary_list.txt ridge/boundary_list.txt --layerwise_rescoring --control 20
 
-A boundary list has a line per boundary, `(name, space): path`; lines that start with DISABLE or # are left out. Each
-boundary is named after one of the predictor's scores. Written are {name}_{space}_scores.npy (each boundary's own score
+A boundary list has a line per boundary, `(name, space): path`; lines that start with DISABLE or # are left out. A
+boundary stands for the score of its name, if the predictor has one. Written are {name}_{space}_scores.npy (that score
 of every sample: unmoved, all layers moved, then each layer), the table of all scores as rescore_*.npy, rescore.csv and
 rescore.json, the page rescore.html, and the log. Killed or stopped with Ctrl-C, the same command goes on where it was.
 """
@@ -43,17 +42,17 @@ def parse_args() -> argparse.Namespace:
         "--control",
         type=int,
         metavar="K",
-        help=f"put K random directions through the same (default: {CONTROLS} with --write_layers, else 0)",
+        help=f"re-score K random directions too, to compare with (default: {CONTROLS} with --write_layers, else 0)",
     )
     add(
         "--write_layers",
         action="store_true",
-        help="store each boundary's layers and what the control says of them in its .json; implies "
-        "--layerwise_rescoring",
+        help="write into each boundary's .json at which layers it acts, and whether more than random directions do; "
+        "implies --layerwise_rescoring",
     )
     parser.add_cost()
     parser.add_output("MODEL_rescore")
-    words = "begin anew where another re-scoring was stopped in the output folder"
+    words = "begin anew, where the output folder holds another re-scoring that was stopped"
     parser.under("output")("--overwrite", action="store_true", help=words)
     return parser.parse_args()
 

@@ -41,9 +41,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_space()
     add = parser.under("picture")
     add("--picture", type=Path, metavar="FILE", help="edit this picture of yours, whose code is found first")
-    add("--crop", default="center", help="of --picture: center, stretch, or X,Y,W,H in pixels (default: center)")
+    add("--crop", default="center", help="part of --picture: center, stretch, or X,Y,W,H in pixels (default: center)")
     add("--invert_steps", type=int, default=300, help="steps in which the code of --picture is found (default: 300)")
-    add("--blend", action="store_true", help="keep what the edit leaves alone as it is in --picture")
+    add("--blend", action="store_true", help="keep --picture itself wherever the edit changes nothing")
     parser.add_drawing()
     parser.add_steps(5, clear=True)
     parser.under("edit")(

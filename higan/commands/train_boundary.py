@@ -58,23 +58,23 @@ def parse_args() -> argparse.Namespace:
         default=2000,
         help="samples of highest and of lowest score to use, or their share, up to 1 (default: 2000)",
     )
-    add("-r", "--split_ratio", type=float, default=0.7, help="share of them that is trained on (default: 0.7)")
-    add("-v", "--invalid_value", type=float, help="leave out samples of this score (nan: those without one)")
-    add("--seed", type=int, default=0, help="of the split (default: 0)")
+    add("-r", "--split_ratio", type=float, default=0.7, help="share of these to train on (default: 0.7)")
+    add("-v", "--invalid_value", type=float, help="leave out samples with this score; nan: those without a score")
+    add("--seed", type=int, default=0, help="seed of the split (default: 0)")
     add = parser.under("direction")
     add(
         "--solver",
         default="newton",
         choices=("newton", "liblinear", "libsvm", *SLOPE_SOLVERS),
-        help="newton, liblinear, libsvm: the SVM; libsvm gives the paper's numbers exactly, slowly. ridge: regression "
-        "on all codes. gradient: mean gradient of the score through the generator. steps: rises along random steps, "
-        "with ridge (default: newton)",
+        help="newton, liblinear, libsvm: three ways to find the SVM; libsvm is slow and gives the paper's numbers "
+        "exactly. ridge: regression on all codes. gradient: the mean gradient of the score through the generator. "
+        "steps: ridge, corrected by how the score rises along random steps (default: newton)",
     )
     add(
         "--C",
         type=lambda text: text if text == "auto" else float(text),
         default=1.0,
-        help="weight of the SVM's hinge loss; auto: one that does not depend on the codes' units (default: 1)",
+        help="weight of the SVM's hinge loss; auto: found so that the units of the codes do not matter (default: 1)",
     )
     add("-T", "--boundary_type", default="linear", choices=("linear",), help="kind of boundary (default: linear)")
     add(
@@ -106,17 +106,18 @@ def parse_args() -> argparse.Namespace:
     add("--predictor_name", help=f"the predictor that made the scores {words}")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add = parser.under("test")
-    add("-V", "--verbose_test", action="store_true", help="judge all the other samples as well")
+    add("-V", "--verbose_test", action="store_true", help="tell the accuracy on all samples that were not chosen, too")
     add(
         "--bootstrap",
         type=int,
         default=0,
         metavar="K",
-        help="train on K resampled training sets and tell the mean angle between the boundaries (ridge: 10 at least)",
+        help="train on K resampled sets and tell the mean angle between their boundaries (default: 0; ridge: 10)",
     )
     add = parser.under("output")
     add("-o", "--output_dir", type=Path, default=Path("results"), help="folder to write to (default: results)")
-    add("--save_name", default="boundary.npy", help="file name after the score's and `_` (default: %(default)s)")
+    words = "what follows the score's name and `_` in file names (default: %(default)s)"
+    add("--save_name", default="boundary.npy", help=words)
     add("--logfile_name", default="", help="the log's file name (default: the boundary's, or train_boundary.log)")
     add("--jobs", type=int, default=1, help="boundaries to train at a time (default: 1)")
     parser.add_force()

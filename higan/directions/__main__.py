@@ -33,15 +33,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_model()
     add = parser.under("directions")
     methods = ("pca", "activations", "closed_form", "random", "channels")
-    add("--method", default="pca", choices=methods, help="(default: pca)")
-    add("-K", "--num", type=int, default=20, help="directions to find, of each score for channels (default: 20)")
+    add("--method", default="pca", choices=methods, help="see above (default: pca)")
+    add("-K", "--num", type=int, default=20, help="directions to find; channels: for each score (default: 20)")
     add("--score_name", nargs="+", default=[], metavar="NAME", help="channels: scores to find them for (default: all)")
     parser.add_predictor()
     add("--probes", type=int, default=64, help="channels: samples to take gradients of (default: 64)")
-    add(
-        "--layers", help="closed_form: whose weights are factorised, such as 2-5 (default: all); activations: one layer"
-    )
-    add("--samples", type=int, default=10_000, help="samples of pca and activations (default: 10000)")
+    words = "closed_form: layers to factorise, such as 2-5 (default: all); activations: one layer (default: 0)"
+    add("--layers", help=words)
+    add("--samples", type=int, default=10_000, help="pca, activations: samples to analyse (default: 10000)")
     add("--seed", type=int, default=0, help="of the samples and of random directions (default: 0)")
     parser.add_output("MODEL_METHOD")
     return parser.parse_args()
@@ -51,8 +50,8 @@ def main() -> None:
     """Find the directions and write them."""
     args = parse_args()
     require_range(args, {"num": 1, "samples": 2, "seed": 0, "probes": 2})
-    from higan.commands.drawing import load_model
 
+    from higan.commands.drawing import load_model
     from higan.directions.boundaries import write_boundary
     from higan.directions.lists import extend_boundary_list
     from higan.directions.unsupervised import find_directions

@@ -71,6 +71,17 @@ def test_an_option_of_several_values_leaves_positionals_their_own(line: str) -> 
         parser.parse_args(["--names", "a"])
 
 
+@pytest.mark.parametrize("line", ["a --num 3 b c", "a b --num 3 c", "--num=3 a b c", "a --flag b c --num 3"])
+def test_positionals_stand_where_they_like(line: str) -> None:
+    parser = ArgumentParser("What it does.")
+    parser.add_argument("model")
+    parser.add_argument("lists", nargs="*")
+    parser.add_argument("--num", type=int)
+    parser.add_argument("--flag", action="store_true")
+    args = parser.parse_args(line.split())
+    assert (args.model, args.lists, args.num) == ("a", ["b", "c"], 3)
+
+
 def test_a_number_that_may_be_left_out_is_no_file() -> None:
     parser = ArgumentParser("What it does.")
     parser.add_argument("data")
