@@ -69,6 +69,7 @@ class Bar:
     center: str
     center_value: float
     title: str
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def rescoring_page(rescoring: Rescoring, folder: Path | None = None) -> str:
         bars=_bars(rescoring),
         controls=rescoring.controls,
         layers=rescoring.layers,
+        counted=rescoring.interval_width is not None,
         heat=_layer_rows(rescoring),
         image_heat=_image_rows(rescoring),
         hierarchies=[
@@ -159,10 +161,10 @@ def _summary(rescoring: Rescoring) -> str:
     words = [f"Of {len(named)} {count}: {', '.join(parts)}." if parts else f"{len(named)} {count}."] if named else []
     if others := len(rescoring.directions) - len(named):
         words.append(f"{others} directions without a score.")
-    return (
-        " ".join(words)
-        + f" {rescoring.num} samples, moved by {rescoring.distance:g}; sd: standard deviations of a score."
-    )
+    samples = f"{rescoring.num} samples"
+    if rescoring.interval_width is not None:
+        samples += f" at most, fewer where intervals were {rescoring.interval_width:g} sd wide before"
+    return " ".join(words) + f" {samples}, moved by {rescoring.distance:g}; sd: standard deviations of a score."
 
 
 def _answers(rescoring: Rescoring, folder: Path | None) -> list[tuple[str, list[Said]]]:
@@ -220,6 +222,7 @@ def _bars(rescoring: Rescoring) -> list[Bar]:
                 center=_number(centers[answer.index], 1),
                 center_value=_sortable(centers[answer.index]),
                 title=_tip(answer.value, answer.low, answer.high, answer.limit) + answer.smaller,
+                samples=rescoring.samples(answer.index),
             )
         )
     return sorted(bars, key=lambda bar: (-bar.length, -bar.value))
@@ -241,16 +244,18 @@ def _layer_rows(rescoring: Rescoring) -> list[Row]:
         table = [rescoring.table[name][index, 1:, target] / spread for name in names]
         limits = rescoring.table["signed_limit"][1:, target] / spread
         most = _finite_max(np.abs(table[0]))
+        counts = rescoring.table["samples"][index, 1:] if "samples" in rescoring.table else ()
+        on = [f", on {count:.0f} samples" if np.isfinite(count) else "" for count in counts] or [""] * len(limits)
         cells = [
             Cell(
                 _number(value),
                 _sortable(value),
                 float(np.clip(np.nan_to_num(value / most), -1, 1)) if most else 0.0,
-                title=f"{direction.name}, layer {layer}: {_tip(value, low, high, limit)}; Δ {_number(delta)} sd",
+                title=f"{direction.name}, layer {layer}: {_tip(value, low, high, limit)}; Δ {_number(delta)} sd{where}",
                 marked=layer in direction.verified,
                 weak=bool(abs(value) <= limit),
             )
-            for layer, value, low, high, delta, limit in zip(rescoring.layers, *table, limits, strict=True)
+            for layer, value, low, high, delta, limit, where in zip(rescoring.layers, *table, limits, on, strict=True)
         ]
         note = _number(centers[index], 1), _sortable(centers[index])
         rows.append(Row(direction.name, direction.level, cells, *note, index))
@@ -389,11 +394,19 @@ def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
         for name, value in provenance.items()
         if value not in (None, "")
     }
-    rows["Samples"] = f"{rescoring.num}, " + ("given codes" if rescoring.seed is None else f"seed {rescoring.seed}")
+    samples = f"{rescoring.num}, " + ("given codes" if rescoring.seed is None else f"seed {rescoring.seed}")
+    control = f"{rescoring.controls} directions" if rescoring.controls else "none"
+    if rescoring.interval_width is not None:
+        samples += f"; a move was left out of the rest once its interval was {rescoring.interval_width:g} sd wide"
+    if rescoring.interval_width is not None and rescoring.controls:
+        counts = rescoring.table["control_samples"]
+        control += f", measured on {counts.min():.0f} to {counts.max():.0f} samples; their sampling noise raises the "
+        control += f"limits of chance by {_number(rescoring.limit_noise())} sd at most"
+    rows["Samples"] = samples
     if rescoring.layers:
         rows["Layer groups"] = describe_groups(len(rescoring.layers))
     rows["Distance"] = f"{rescoring.distance:g}"
-    rows["Random control"] = f"{rescoring.controls} directions" if rescoring.controls else "none"
+    rows["Random control"] = control
     if files := [f"{found.path}, SHA-256 {found.sha256}" for found in rescoring.directions if found.path]:
         rows["Boundaries"] = files
     return rows

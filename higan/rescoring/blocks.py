@@ -65,7 +65,7 @@ class Kept:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             self.run.drain()
-            if error is None:
+            if error is None and not self.pending:
                 self.run.complete()
         finally:
             self.run.close()
@@ -89,6 +89,7 @@ class Kept:
         row[0, : len(found)] = found
         self.run.write(NAME, block, row)
         self.run.finish(block)
+        self.pending.discard(block)
 
 
 def digest_of(plan: Plan) -> str:

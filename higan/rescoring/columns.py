@@ -31,7 +31,8 @@ class Column:
 
 AXES = {"b": "boundary", "c": "column", "k": "output", "r": "random direction", "l": "layer"}
 CHANCE = f"that a random direction passes with chance {CONTROL_LEVEL:g}, estimated from those measured"
-# Every table that is kept, written and shown. Rises are in the units of the scores.
+# Every table that is kept, written and shown. Rises are in the units of the scores. Numbers of samples are there where
+# moves were measured until their intervals were narrow.
 COLUMNS = {
     "delta": Column("bck", "mean rise of the score, falls counted as zero: the paper's Δ", interval=True),
     "signed": Column("bck", "effect: mean rise of the score with its sign", interval=True),
@@ -47,6 +48,10 @@ COLUMNS = {
     "chosen_limit": Column("bk", f"the effect at the chosen layers {CHANCE}"),
     "chosen_image_change": Column("b", "difference from the unmoved image at the chosen layers, in grey levels"),
     "half_signed": Column("bk", "effect at the chosen layers, moved half as far", interval=True),
+    "samples": Column("bc", "samples that it was measured on"),
+    "chosen_samples": Column("b", "samples that the chosen layers were measured on"),
+    "limit_noise": Column("ck", "by how much sampling noise of the random directions raises signed_limit"),
+    "control_samples": Column("rc", "samples that the random directions were measured on"),
     "control_delta": Column("rck", "Δ of the random directions"),
     "control_signed": Column("rck", "effect of the random directions"),
     "control_image_change": Column("rc", "difference from the unmoved image, of the random directions"),
@@ -67,6 +72,6 @@ def plain_name(name: str) -> str:
 
 
 def fits_rows(name: str) -> bool:
-    """Whether a table says something of an output at every column of a direction."""
+    """Whether a table says something of an output at every column of a direction, or of the samples it was seen in."""
     axes = COLUMNS[plain_name(name)].axes
-    return "k" in axes and set(axes) <= set("bck") and axes != "bk"
+    return name == "samples" or ("k" in axes and set(axes) <= set("bck") and axes != "bk")

@@ -53,7 +53,7 @@ def write_layers(rescoring: Rescoring, boundaries: Sequence[Boundary]) -> list[s
         words = {VERIFIED: say_layers(direction.chosen)}.get(direction.mark, direction.mark)
         if direction.mark == UNKNOWN and direction.chosen:
             words += f"; {say_layers(direction.chosen)} stored as a candidate"
-        if larger := larger_answer(rescoring, boundary, direction.mark):
+        if larger := larger_answer(rescoring, boundary, direction.mark, rescoring.samples(index)):
             lines.append(f"{boundary.name}: {words}; {larger}")
             continue
         lines.append(f"{boundary.name}: {words}")
@@ -69,7 +69,7 @@ def write_layers(rescoring: Rescoring, boundaries: Sequence[Boundary]) -> list[s
             "verdict": direction.mark,
             "layers": list(direction.chosen),
             "share": SHARE,
-            "num": rescoring.num,
+            "num": rescoring.samples(index),
             "controls": rescoring.controls,
             "distance": rescoring.distance,
             "tested_distance": direction.tested,
@@ -88,8 +88,8 @@ def write_layers(rescoring: Rescoring, boundaries: Sequence[Boundary]) -> list[s
     return lines
 
 
-def larger_answer(rescoring: Rescoring, boundary: Boundary, mark: str) -> str:
-    """Return in words why the answer that is stored in a boundary's file stays, "" if it does not."""
+def larger_answer(rescoring: Rescoring, boundary: Boundary, mark: str, samples: int) -> str:
+    """Return in words why the answer in a boundary's file stays, "" if it does not; the new one is of `samples`."""
     found = boundary.info.get("rescoring")
     if not isinstance(found, dict):
         return ""
@@ -97,7 +97,7 @@ def larger_answer(rescoring: Rescoring, boundary: Boundary, mark: str) -> str:
         return ""
     num, controls = (found.get(key) for key in ("num", "controls"))
     known = found.get("verdict", VERIFIED if boundary.layers else "")
-    if type(num) is int and num > rescoring.num and known != UNKNOWN:
+    if type(num) is int and num > samples and known != UNKNOWN:
         return f"the answer of {num} samples stays ({known})"
     if type(controls) is int and controls > rescoring.controls and known != UNKNOWN:
         return f"the answer against {controls} random directions stays ({known})"
@@ -128,7 +128,10 @@ def log_lines(rescoring: Rescoring) -> list[str]:
         f"  {name.ljust(15)}: {rise:7.4f} ({relative:.2f} sd)"
         for name, rise, relative in sorted(overall, key=lambda found: -found[2])
     ]
-    return lines + [answer.sentence() for answer in rescoring.answers()]
+    lines += [answer.sentence() for answer in rescoring.answers()]
+    if np.isfinite(raised := rescoring.limit_noise()):
+        lines.append(f"sampling noise of the random directions raises limits of chance by {raised:.2f} sd at most")
+    return lines
 
 
 def to_csv(rescoring: Rescoring) -> str:
@@ -179,6 +182,8 @@ def to_json(rescoring: Rescoring) -> dict[str, Any]:
         },
         "boundaries": boundaries,
     }
+    if rescoring.interval_width is not None:
+        content["interval_width"] = rescoring.interval_width
     if compared := rescoring.compared():
         content["compared"] = [asdict(found) for found in compared]
     for name, found in rescoring.hierarchies.items():

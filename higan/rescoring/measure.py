@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Protocol
 
 import numpy as np
@@ -96,6 +96,8 @@ class Plan:
         group of samples, for intervals. The other moves, those of random directions, are summed as a whole.
     sums
         What is summed of a rise, names of `SUMS`.
+    looks
+        Numbers of samples, ascending, after which moves may be left out of what follows; () if all are measured on all.
     """
 
     base: dict[str, Tensor]
@@ -103,10 +105,11 @@ class Plan:
     outputs: int
     own: Sequence[int]
     sums: tuple[str, ...] = ("clamped", "signed")
+    looks: tuple[int, ...] = ()
     groups: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.groups = group_rows(self.num)
+        self.groups = group_rows(self.num, self.looks)
 
     @property
     def num(self) -> int:
@@ -114,8 +117,12 @@ class Plan:
         return len(next(iter(self.base.values())))
 
     def blocks(self, batch_size: int) -> list[range]:
-        """Return the samples in blocks of `batch_size`."""
-        return [range(start, min(start + batch_size, self.num)) for start in range(0, self.num, batch_size)]
+        """Return the samples in blocks of `batch_size`, smaller ones before a look and at the end."""
+        return [
+            range(start, min(start + batch_size, stop))
+            for first, stop in pairwise((0, *self.looks, self.num))
+            for start in range(first, stop, batch_size)
+        ]
 
 
 class Sums:
@@ -124,16 +131,17 @@ class Sums:
     Attributes
     ----------
     values
-        base [n, K] and own [n, B'], the scores of every sample, float32; by name of `SUMS` the sums by group
-        [g, B', K], and as "all_..." those of the other moves [M - B', K]; risen [B', K], how many rose; change [M], how
-        far the images changed, in grey levels; all float64.
+        base [n, K] and own [n, B'], the scores of every sample, float32, NaN where not measured; by name of `SUMS` the
+        sums by group [g, B', K], and as "all_..." those of the other moves [M - B', K]; risen [B', K], how many rose;
+        change [M], how far the images changed, in grey levels; all float64. Of a plan with looks also count [M], the
+        samples that each move was measured on, and "all_squares".
     """
 
     def __init__(self, plan: Plan, rows: range) -> None:
         self.plan, self.rows = plan, rows
         self.first_group = int(plan.groups[rows.start])
         self.values: dict[str, NDArray[np.floating]] = {
-            name: np.zeros(shape, np.float32 if name in ("base", "own") else np.float64)
+            name: np.full(shape, np.nan, np.float32) if name in ("base", "own") else np.zeros(shape)
             for name, shape in self.shapes(plan, rows).items()
         }
 
@@ -146,16 +154,41 @@ class Sums:
         shapes |= {"risen": (grouped, outputs), "change": (len(plan.moves),)}
         for name in plan.sums:
             shapes |= {name: (groups, grouped, outputs), f"all_{name}": (others, outputs)}
+        if plan.looks:
+            shapes |= {"count": (len(plan.moves),), "all_squares": (others, outputs)}
         return shapes
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """How many samples each move was measured on, float64 [M]."""
+        return self.values.get("count", np.full(len(self.plan.moves), len(self.rows))).astype(np.float64)
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        """How many samples of each group each of the first B' moves was measured on, float64 [g, B'].
+
+        Holds for sums from sample 0 on.
+        """
+        sizes = np.bincount(self.plan.groups[: self.rows.stop])[:, None]
+        return np.where(np.cumsum(sizes, axis=0) <= self.counts[: len(self.plan.own)], sizes, 0.0)
+
+    def first(self, num: int) -> Sums:
+        """Return these sums as those of the first `num` samples, while no others are in them."""
+        part = Sums(self.plan, range(num))
+        part.values = {name: self.values[name][: len(values)] for name, values in part.values.items()}
+        return part
 
     def add(self, move: int, scores: NDArray[np.float32], change: float) -> None:
         """Add the scores [n, K] of the samples `rows`, moved by `move`, and their images' change."""
         plan, values = self.plan, self.values
         rise = (scores - values["base"]).astype(np.float64)
         values["change"][move] += change
+        if plan.looks:
+            values["count"][move] += len(scores)
         if move >= len(plan.own):
-            for name in plan.sums:
-                values[f"all_{name}"][move - len(plan.own)] += SUMS[name](rise).sum(axis=0)
+            for name, function in SUMS.items():
+                if f"all_{name}" in values:
+                    values[f"all_{name}"][move - len(plan.own)] += function(rise).sum(axis=0)
             return
         groups = plan.groups[self.rows.start : self.rows.stop] - self.first_group
         for name in plan.sums:
@@ -256,6 +289,7 @@ def measure(
     batch_size: int,
     tick: Callable[[int], object] = lambda moved: None,
     store: Store | None = None,
+    wide: Callable[[Sums], NDArray[np.bool_]] | None = None,
 ) -> Sums:
     """Measure all samples, `batch_size` at a time, and add them up.
 
@@ -265,6 +299,9 @@ def measure(
         Called after every move of a batch with the number of samples moved, less where they have to be moved again.
     store
         Where batches are kept, and read where they were measured before.
+    wide
+        Which moves to go on with, bool [M]; asked at every look of the plan, of the sums so far. A move that is left
+        out stays out. Once none is left, the sums of the samples so far are returned.
 
     Raises
     ------
@@ -272,22 +309,38 @@ def measure(
         An image or a score is not finite, or memory does not suffice for one sample.
     """
     total = Sums(plan, range(plan.num))
+    moves = list(range(len(plan.moves)))
     for number, rows in enumerate(plan.blocks(batch_size)):
         block = store.read(number) if store is not None else None
         if block is None:
-            block = measure_block(generator, predictor, plan, rows, tick)
+            block = measure_block(generator, predictor, plan, rows, tick, moves)
+            tick(len(rows) * (len(plan.moves) - len(moves)))
             if store is not None:
                 store.write(number, block)
         else:
             tick(len(rows) * len(plan.moves))
         total.merge(block)
+        if wide is not None and rows.stop in plan.looks:
+            going_on = wide(total.first(rows.stop))
+            moves = [move for move in moves if going_on[move]]
+            if not moves:
+                tick((plan.num - rows.stop) * len(plan.moves))
+                return total.first(rows.stop)
     return total
 
 
 def measure_block(
-    generator: Generator, predictor: Predictor, plan: Plan, rows: range, tick: Callable[[int], object]
+    generator: Generator,
+    predictor: Predictor,
+    plan: Plan,
+    rows: range,
+    tick: Callable[[int], object],
+    moves: Sequence[int],
 ) -> Sums:
-    """Measure the samples `rows`, all at once or, where memory is short, in halves; `tick` and errors as `measure`."""
+    """Measure the samples `rows`, all at once or, where memory is short, in halves.
+
+    `moves` are those of the plan's to measure, `tick` and errors as `measure` has them.
+    """
     block = Sums(plan, rows)
     start, size = rows.start, len(rows)
     ticked: list[int] = []
@@ -299,7 +352,7 @@ def measure_block(
     def attempt(size: int) -> Sums:
         tick(-sum(ticked))  # of a larger size, for which there was too little memory
         ticked.clear()
-        return measure_batch(generator, predictor, plan, range(start, rows.stop), told, size)
+        return measure_batch(generator, predictor, plan, range(start, rows.stop), told, size, moves)
 
     while start < rows.stop:
         try:
@@ -313,9 +366,15 @@ def measure_block(
 
 
 def measure_batch(
-    generator: Generator, predictor: Predictor, plan: Plan, samples: range, tick: Callable[[int], object], size: int
+    generator: Generator,
+    predictor: Predictor,
+    plan: Plan,
+    samples: range,
+    tick: Callable[[int], object],
+    size: int,
+    moves: Sequence[int],
 ) -> Sums:
-    """Score the first `size` samples unmoved and moved in every way, and add them up.
+    """Score the first `size` samples unmoved and moved in each of the ways `moves`, and add them up.
 
     The state below the lowest layer that a move changes is that of the unmoved samples: it is computed once, and only
     the layers from there on again.
@@ -339,13 +398,14 @@ def measure_batch(
         below = generator.initial(wp)
         images = draw(below, wp, 0)
     sums.values["base"] = predict(predictor, images, rows.start)
-    for index, move in enumerate(plan.moves):
+    ways = [(index, plan.moves[index]) for index in moves]
+    for index, move in ways:
         if move.first is None:
             add(index, generator.synthesize(move.apply(plan.base[first][rows], rows), first, labels))
     if wp is None:
         return sums
-    for layer in range(1 + max((move.first for move in plan.moves if move.first is not None), default=-1)):
-        for index, move in enumerate(plan.moves):
+    for layer in range(1 + max((move.first for _, move in ways if move.first is not None), default=-1)):
+        for index, move in ways:
             if move.first == layer:
                 add(index, draw(below, move.apply(wp, rows), layer))
         below = generator.advance(below, wp, layer, layer + 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from higan.generators.network import layered
 from higan.logs import progress
 from higan.predictors import Predictor
 from higan.rescoring.blocks import Blocks
+from higan.rescoring.looks import FEWEST, estimate_moves, find_looks, noise, noise_of_limit, too_wide
 from higan.rescoring.measure import (
     Move,
     Plan,
@@ -46,7 +48,6 @@ from higan.rescoring.statistics import (
     choose_layers,
     chosen_limit,
     control_limit,
-    estimate_means,
     find_hierarchy,
     interval,
     judge,
@@ -75,6 +76,7 @@ def rescore(
     recipes: Sequence[str] = (),
     folder: str | Path | None = None,
     overwrite: bool = False,
+    interval_width: float | None = None,
 ) -> Rescoring:
     """Measure how far every score rises when samples move along each boundary.
 
@@ -107,6 +109,12 @@ def rescore(
         Where what was measured is kept, in `measured/`: the same call, once more after a kill, goes on where it was.
     overwrite
         Begin anew where the folder holds another unfinished run.
+    interval_width
+        Measure a move (a boundary at all layers, at one, at the chosen ones) no further once the 95 % interval of its
+        effect is at most this wide, in standard deviations of the score that its boundary stands for; the width is
+        looked at after an eighth, a quarter and half of the samples, 100 at least. Of a boundary without a score and
+        of random directions, the intervals of all scores that count have to be as narrow: the former's all, the
+        latter's those of the boundaries. The layer swap takes all samples. None: everything does.
 
     Raises
     ------
@@ -116,7 +124,7 @@ def rescore(
     >>> rescore(generator, predictor, [boundary], num=200, control=20).answers()[0].sentence()  # doctest: +SKIP
     'window is obeyed at layers 0 and 1: +1.31 sd (+1.24 to +1.38; chance limit 0.59), leaks nothing'
     """
-    check_request(num, distance, control, batch_size)
+    check_request(num, distance, control, batch_size, interval_width)
     levels = predictor.levels
     outputs = tuple(
         Output(name, group, levels.get(name, "")) for group, names in predictor.names.items() for name in names
@@ -128,33 +136,47 @@ def rescore(
     num = len(next(iter(base.values())))
     if layer_swap and num < 2:
         raise HiganError("a layer swap needs 2 samples at least; give a larger num")
+    looks = () if interval_width is None else find_looks(num)
+    if interval_width is not None and not looks:
+        raise HiganError(
+            f"intervals are looked at after half of the samples at the latest and {FEWEST} at least; found num {num}, "
+            f"expected {2 * FEWEST} at least"
+        )
     layerwise = layerwise and any(layered(boundary.space) for boundary in boundaries)
     layers = tuple(range(generator.num_layers)) if layerwise else ()
     controls = random_boundaries(generator, boundaries, control, seed)
     steps = [make_step(generator, boundary, distance) for boundary in (*boundaries, *controls)]
 
-    plan, places = plan_columns(base, steps, targets, [boundary.space for boundary in boundaries], layers, len(outputs))
+    plan, places = plan_columns(base, steps, targets, layers, len(outputs), looks)
     swaps = swap_plan(base[generator.entry], generator.entry, seed, len(outputs)) if layer_swap else None
     blocks = None
     if folder is not None:
         asked: dict[str, Any] = {"num": num, "distance": distance, "seed": seed, "control": control}
         asked["boundaries"] = [boundary.name for boundary in boundaries]
+        if interval_width is not None:
+            asked["interval_width"] = interval_width
         blocks = Blocks(Path(folder), measured_with(generator, predictor) | asked, overwrite)
         batch_size = batch_size or blocks.batch_size
     batch_size = batch_size or generator.batch_size
 
-    def measured(name: str, plan: Plan) -> Sums:
-        """Return the sums of a plan; some of its blocks may have been measured before."""
+    def measured(name: str, plan: Plan, judged: NDArray[np.bool_] | None = None) -> Sums:
+        """Return the sums of a plan, whose moves have to be narrow in the scores `judged`.
+
+        Some of its blocks may have been measured before.
+        """
+        wide = None
+        if interval_width is not None and judged is not None:
+            wide = partial(too_wide, judged=judged, width=interval_width, weights=weights)
         with blocks.of(name, plan, batch_size) if blocks is not None else nullcontext() as kept:
-            return measure(generator, predictor, plan, batch_size, bar.update, kept)
+            return measure(generator, predictor, plan, batch_size, bar.update, kept, wide)
 
     tested = (distance, distance / 2) if control else (distance,)
     repeated = sum(layered(boundary.space) for boundary in boundaries) * len(tested) if layers else 0
     total = num * (len(plan.moves) + repeated + (len(swaps.moves) if swaps else 0))
     bar = progress(total=total, desc="rescoring", unit="move")
 
-    sums = measured("columns", plan)
     weights = resampling_weights(int(plan.groups[-1]) + 1, seed)
+    sums = measured("columns", plan, judged_scores(plan, places, targets))
     table = column_table(sums, places, weights, control)
     directions = []
     for index, (boundary, target) in enumerate(zip(boundaries, targets, strict=True)):
@@ -169,7 +191,8 @@ def rescore(
         Step(steps[row] * (reach / distance), directions[row].chosen) for reach in tested for row in rows
     ]
     own = [directions[row].target for row in rows] * len(tested)
-    chosen = measured("chosen", Plan(base, moves, len(outputs), own)) if rows else None
+    again = Plan(base, moves, len(outputs), own, looks=looks)
+    chosen = measured("chosen", again, np.eye(len(outputs), dtype=np.bool_)[own]) if rows else None
     add_chosen(table, rows, chosen, weights)
     norms = [step.double().norm(dim=-1).cpu().numpy() for step in steps]
     for index, direction in enumerate(directions):
@@ -181,7 +204,8 @@ def rescore(
         hierarchies["hierarchy"] = layer_hierarchy(sums, places, directions, weights, seed)
     if swaps is not None:
         swapped = measured("swap", swaps).values
-        shares = total_effects(swapped["squares"], swapped["base"], swaps.groups, weights)
+        swap_weights = resampling_weights(int(swaps.groups[-1]) + 1, seed)
+        shares = total_effects(swapped["squares"], swapped["base"], swaps.groups, swap_weights)
         table |= named("swap", interval(shares))
         table["swap_image_change"] = (swapped["change"] / num).astype(np.float32)
         hierarchies["swap_hierarchy"] = find_hierarchy(shares, [output.level for output in outputs], seed)
@@ -196,6 +220,7 @@ def rescore(
         distance=distance,
         seed=seed if codes is None else None,
         controls=control,
+        interval_width=interval_width,
         table=table,
         hierarchies=hierarchies,
         strips=make_strips(generator, base, directions, steps, samples, layers),
@@ -204,8 +229,14 @@ def rescore(
     )
 
 
-def check_request(num: int, distance: float, control: int, batch_size: int) -> None:
-    """Raise HiganError unless numbers and distance are in range."""
+def check_request(
+    num: int, distance: float, control: int, batch_size: int, interval_width: float | None = None
+) -> None:
+    """Raise HiganError unless numbers, distance and width are in range."""
+    if interval_width is not None and not 0 < interval_width < np.inf:
+        raise HiganError(
+            f"the interval's width is {interval_width:g}; expected standard deviations of the score, more than 0"
+        )
     if num < 1 or control < 0 or batch_size < 0 or not 0 < abs(distance) <= MOST_DISTANCE:
         raise HiganError(
             f"num {num}, control {control}, batch_size {batch_size}, distance {distance}: expected num from 1, control "
@@ -217,9 +248,9 @@ def plan_columns(
     base: dict[str, Tensor],
     steps: Sequence[Tensor],
     targets: Sequence[int | None],
-    spaces: Sequence[str],
     layers: tuple[int, ...],
     outputs: int,
+    looks: tuple[int, ...] = (),
 ) -> tuple[Plan, NDArray[np.int64]]:
     """Return the moves of every direction, at all layers and at each; and which move is at direction and column [B, C].
 
@@ -235,14 +266,25 @@ def plan_columns(
             places[index, : len(columns)] = range(len(moves), len(moves) + len(columns))
             own += [targets[index] or 0] * len(columns)
         moves += [Step(step, column) for column in columns]
-    return Plan(base, moves, outputs, own), places
+    return Plan(base, moves, outputs, own, looks=looks), places
+
+
+def judged_scores(plan: Plan, places: NDArray[np.int64], targets: Sequence[int | None]) -> NDArray[np.bool_]:
+    """Return which scores of a plan's moves have to have narrow intervals, bool [M, K].
+
+    A boundary's own, all of one that stands for none, and for random directions those that count for any boundary.
+    """
+    judged = np.zeros((len(plan.moves), plan.outputs), np.bool_)
+    for of_boundary, target in zip(places, targets, strict=True):
+        judged[of_boundary[of_boundary >= 0], slice(None) if target is None else target] = True
+    judged[len(plan.own) :] = judged.any(axis=0)
+    return judged
 
 
 def column_table(sums: Sums, places: NDArray[np.int64], weights: NDArray[np.float64], controls: int) -> Table:
     """Return the tables of all columns, and what chance reaches at each of them."""
-    values, num = sums.values, len(sums.rows)
+    values, counts = sums.values, sums.counts
     grouped = len(sums.plan.own)
-    sizes = np.bincount(sums.plan.groups).astype(np.float64)
 
     def spread(of_moves: NDArray[Any]) -> NDArray[np.float32]:
         """Return [M', ...] as [B, C, ...], NaN where there is no move."""
@@ -251,20 +293,29 @@ def column_table(sums: Sums, places: NDArray[np.int64], weights: NDArray[np.floa
 
     table: Table = {}
     for name, source in (("delta", "clamped"), ("signed", "signed")):
-        estimate = estimate_means(values[source], sizes, weights)
+        estimate = estimate_moves(sums, source, weights)
         table |= {key: spread(part) for key, part in named(name, estimate).items()}
-    table["risen"] = spread(values["risen"] / num)
+    table["risen"] = spread(values["risen"] / counts[:grouped, None])
     shape = (controls, places.shape[1])
     by_control = {
-        name: values[f"all_{name}"].reshape(*shape, sums.plan.outputs) / num for name in ("clamped", "signed")
+        name: (values[f"all_{name}"] / counts[grouped:, None]).reshape(*shape, sums.plan.outputs)
+        for name in ("clamped", "signed")
     }
     table["control_high"] = control_limit(by_control["clamped"], by_control["signed"]).astype(np.float32)
-    table["signed_limit"] = chance_limit(by_control["signed"]).astype(np.float32)
+    limit = chance_limit(by_control["signed"])
+    table["signed_limit"] = limit.astype(np.float32)
     table["base_mean"], table["base_std"] = values["base"].mean(axis=0), values["base"].std(axis=0)
-    table["image_change"] = spread(values["change"][:grouped] / num)
+    change = values["change"] / counts
+    table["image_change"] = spread(change[:grouped])
     table["control_delta"] = by_control["clamped"].astype(np.float32)
     table["control_signed"] = by_control["signed"].astype(np.float32)
-    table["control_image_change"] = (values["change"][grouped:] / num).reshape(shape).astype(np.float32)
+    table["control_image_change"] = change[grouped:].reshape(shape).astype(np.float32)
+    if sums.plan.looks:
+        table["samples"] = spread(counts[:grouped])
+        table["control_samples"] = counts[grouped:].reshape(shape).astype(np.float32)
+    if sums.plan.looks and controls:
+        of_controls = noise(sums).reshape(by_control["signed"].shape)
+        table["limit_noise"] = noise_of_limit(limit, by_control["signed"], of_controls).astype(np.float32)
     return table
 
 
@@ -280,16 +331,19 @@ def add_chosen(table: Table, rows: Sequence[int], chosen: Sums | None, weights: 
     table["chosen_image_change"] = table["image_change"][:, 0].copy()
     for part in ("", "_low", "_high"):
         table[f"half_signed{part}"] = np.full_like(table["signed"][:, 0], np.nan)
+    if "samples" in table:
+        table["chosen_samples"] = table["samples"][:, 0].copy()
     if chosen is None:
         return
-    values, num, count = chosen.values, len(chosen.rows), len(rows)
-    sizes = np.bincount(chosen.plan.groups).astype(np.float64)
+    values, counts, count = chosen.values, chosen.counts, len(rows)
     found: dict[str, NDArray[Any]] = {
-        "chosen_risen": values["risen"] / num,
-        "chosen_image_change": values["change"] / num,
+        "chosen_risen": values["risen"] / counts[:, None],
+        "chosen_image_change": values["change"] / counts,
     }
+    if "samples" in table:
+        found["chosen_samples"] = counts
     for name, source in (("delta", "clamped"), ("signed", "signed")):
-        found |= named(f"chosen_{name}", estimate_means(values[source], sizes, weights))
+        found |= named(f"chosen_{name}", estimate_moves(chosen, source, weights))
     for name, of_moves in found.items():
         table[name][list(rows)] = of_moves[:count]
         if name.startswith("chosen_signed") and len(of_moves) > count:
@@ -353,7 +407,10 @@ def layer_hierarchy(
         sums.values["clamped"][:, place[1:], direction.target] * (place[1:] >= 0)
         for place, direction in zip(places, directions, strict=True)
     ]
+    weights = weights[:, : len(of_layers[0])]
     resampled = np.tensordot(weights, np.stack(of_layers, axis=1), axes=1)
+    counts = np.tensordot(weights, sums.sizes[:, places[:, 1:]], axes=1)  # of samples; layers may differ in them
+    resampled /= counts / counts[..., :1]
     return find_hierarchy(resampled, [direction.level for direction in directions], seed)
 
 
@@ -415,10 +472,11 @@ def telling_samples(directions: Sequence[Direction], rows: Sequence[int], chosen
     """
     samples = []
     for index, direction in enumerate(directions):
-        after = direction.scores[:, int(direction.named)]
+        before, after = direction.scores[:, 0], direction.scores[:, int(direction.named)]
         if chosen is not None and index in rows:
             after = chosen.values["own"][:, rows.index(index)]
-        samples.append(telling_sample(direction.sign * direction.scores[:, 0], direction.sign * after))
+        num = min(len(before), int(np.isfinite(after).sum()))  # samples that it was moved in
+        samples.append(telling_sample(direction.sign * before[:num], direction.sign * after[:num]))
     return samples
 
 

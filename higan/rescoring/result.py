@@ -109,6 +109,8 @@ class Answer:
         What the verdict rests on where it was measured at a smaller distance, in words, else "".
     leaks
         The other scores, the one that moves most first.
+    samples
+        How many samples were moved for it, None where all are for every direction.
     """
 
     index: int
@@ -125,6 +127,7 @@ class Answer:
     smaller: str
     leaks: tuple[Leak, ...]
     image_change: float
+    samples: int | None = None
 
     @property
     def leak(self) -> float:
@@ -150,7 +153,8 @@ class Answer:
     def sentence(self) -> str:
         """Return the answer as one sentence."""
         numbers = f"{signed_text(self.value)} sd ({signed_text(self.low)} to {signed_text(self.high)}"
-        numbers += f"; chance limit {self.limit:.2f})" if np.isfinite(self.limit) else ")"
+        numbers += f"; chance limit {self.limit:.2f}" if np.isfinite(self.limit) else ""
+        numbers += ")" if self.samples is None else f"; {self.samples} samples)"
         numbers += self.smaller
         others = ", ".join(f"{leak.name} {signed_text(leak.value, 1)}" for leak in self.named_leaks)
         if not self.named:
@@ -218,6 +222,9 @@ class Rescoring:
         uint8 [B, P, H, W, 3]: one sample of each direction: unmoved, moved at the chosen layers, at all, at each.
     strip_samples
         int64 [B]: which sample that is, see `telling_sample`.
+    interval_width
+        Moves were measured until their 95 % intervals were that narrow, in standard deviations of a score; the table
+        tells on how many samples. None: all on all.
     provenance
         What made the numbers, JSON values: model, model_sha256, family, resolution, predictor, truncation_psi,
         truncation_layers, predictor_sha256, versions; the script adds command.
@@ -241,6 +248,7 @@ class Rescoring:
     strips: NDArray[np.uint8]
     strip_samples: NDArray[np.int64]
     provenance: dict[str, Any] = field(default_factory=dict)
+    interval_width: float | None = None
 
     @property
     def targets(self) -> list[int]:
@@ -256,6 +264,19 @@ class Rescoring:
         """Return a table's numbers of each direction's own score: [B, C] of axes bck, [B] of bk."""
         values = self.table[name]
         return np.stack([values[index, ..., target] for index, target in enumerate(self.targets)])
+
+    def samples(self, index: int) -> int:
+        """Return how many samples the answer to direction `index` rests on."""
+        return self.num if self.interval_width is None else int(self.table["chosen_samples"][index])
+
+    def limit_noise(self) -> float:
+        """Return by how much sampling noise of the random directions raises a limit of chance at most.
+
+        In standard deviations of the scores that directions are measured by, over all columns; NaN where not measured.
+        """
+        if "limit_noise" not in self.table:
+            return float("nan")
+        return float((self.table["limit_noise"] / self.spread)[:, self.targets].max(initial=0))
 
     def answers(self) -> list[Answer]:
         """Return what is said of each direction: verified, not tested, could not tell, none; the largest first.
@@ -300,6 +321,7 @@ class Rescoring:
             smaller=smaller,
             leaks=tuple(sorted(leaks, key=lambda leak: -abs(leak.value))),
             image_change=float(table["chosen_image_change"][index]),
+            samples=None if self.interval_width is None else self.samples(index),
         )
 
     def compared(self) -> list[Compared]:

@@ -65,9 +65,16 @@ class Hierarchy:
         return "later" if low > 0 else "earlier" if high < 0 else "not told apart"
 
 
-def group_rows(num: int) -> NDArray[np.int64]:
-    """Return the group of each sample, int64 [num]: `GROUPS` runs of samples, or each its own."""
-    return np.arange(num) * min(num, GROUPS) // num
+def group_rows(num: int, looks: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Return the group of each sample, int64 [num]: `GROUPS` runs of samples, or each its own.
+
+    No group goes across one of the `looks`, numbers of samples: there are `GROUPS` / 2 before, between and after them.
+    """
+    most, first, groups = GROUPS // 2 if looks else GROUPS, 0, []
+    for size in np.diff([0, *looks, num]):
+        groups.append(first + np.arange(size) * min(size, most) // size)
+        first = groups[-1][-1] + 1
+    return np.concatenate(groups)
 
 
 def resampling_weights(num: int, seed: int) -> np.ndarray:
@@ -77,11 +84,15 @@ def resampling_weights(num: int, seed: int) -> np.ndarray:
 
 
 def estimate_means(sums: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Return the means over samples [...] of sums by group [G, ...]; `sizes` [G] are the samples in each group."""
-    flat = sums.reshape(len(sums), -1)
-    counts = (weights @ sizes)[:, None]
+    """Return the means over samples [M, ...] of sums by group [G, M, ...].
+
+    `sizes` [G, M] are the samples of each group that are in the sums. The first G groups of `weights` count.
+    """
+    flat, weights = sums.reshape(len(sums), -1), weights[:, : len(sums)]
+    counts = weights @ sizes
+    moves = np.repeat(np.arange(sums.shape[1]), int(np.prod(sums.shape[2:])))
     parts = [
-        interval((weights @ flat[:, start : start + COLUMNS]) / counts)
+        interval((weights @ flat[:, start : start + COLUMNS]) / counts[:, moves[start : start + COLUMNS]])
         for start in range(0, max(flat.shape[1], 1), COLUMNS)
     ]
     joined = (np.concatenate([getattr(part, field) for part in parts]) for field in ("value", "low", "high"))

@@ -10,6 +10,10 @@ from higan.rescoring.result import Direction, Output, Rescoring
 from higan.rescoring.statistics import Estimate, Hierarchy
 
 
+# Columns that are there only where moves were measured until their intervals were narrow.
+COUNTED = {"samples", "chosen_samples", "control_samples", "limit_noise"}
+
+
 def make_rows(num: int, steps: int, size: int) -> np.ndarray:
     """Return uint8 [num, steps, size, size, 3]: smooth colours; blue says the sample, the step turns up the red."""
     y, x = np.mgrid[:size, :size] / max(size - 1, 1)
@@ -41,7 +45,7 @@ def make_rescoring(
 
     table = {}
     for column, about in COLUMNS.items():
-        if not swap and column.startswith("swap"):
+        if column in COUNTED or (not swap and column.startswith("swap")):
             continue
         values = random.random([sizes[axis] for axis in about.axes]).astype(np.float32)
         values = values - 0.5 if "signed" in column else values
