@@ -9,7 +9,6 @@ from higan.rescoring.columns import COLUMNS
 from higan.rescoring.result import Direction, Output, Rescoring
 from higan.rescoring.statistics import Estimate, Hierarchy
 
-
 # Columns that are there only where moves were measured until their intervals were narrow.
 COUNTED = {"samples", "chosen_samples", "control_samples", "limit_noise"}
 
