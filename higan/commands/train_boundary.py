@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
         "--chosen_num_or_ratio",
         type=float,
         default=2000,
-        help="samples of highest and of lowest score to use, or their share, up to 1 (default: 2000)",
+        help="samples of highest score to use, and as many of lowest; up to 1, their share of all (default: 2000)",
     )
     add("-r", "--split_ratio", type=float, default=0.7, help="share of these to train on (default: 0.7)")
     add("-v", "--invalid_value", type=float, help="leave out samples with this score; nan: those without a score")

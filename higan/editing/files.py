@@ -16,6 +16,7 @@ from higan.directions.boundaries import write_boundary
 from higan.editing.edits import pad_codes, synthesize_steps
 from higan.editing.manipulation import Edited, Pad
 from higan.files import encode_image, write_array, write_atomic
+from higan.generators.network import say_space
 from higan.logs import progress
 from higan.report import describe_origin, write_manipulation_page, write_mixing_page
 from higan.report.manipulation import pad_headings
@@ -144,8 +145,8 @@ def write_page(
     source
         As `write_views`.
     """
-    space = {"wp": "w+"}.get(edited.space, edited.space)
-    details = {**edited.details, "Codes": f"{source}; edited in {space}", **describe_origin(generator)}
+    codes = f"{source}; edited in {say_space(edited.space)}"
+    details = {**edited.details, "Codes": codes, **describe_origin(generator)}
     num = len(edited.codes)
     if edited.styles:
         write_mixing_page(path, rows, num, edited.title, edited.summary, size, details)

@@ -28,6 +28,7 @@ from higan.editing.inversion import (
 )
 from higan.editing.pictures import Picture, read_picture
 from higan.files import digest, encode_image, read_rows, to_rgb, write_array, write_atomic
+from higan.generators.network import say_space
 from higan.logs import progress
 from higan.report import describe_origin
 from higan.report.inversion import PictureRow, write_inversion_page
@@ -258,7 +259,7 @@ class InversionRun:
             f"{psnr.mean():.1f} dB on average. Edit them with {model}-c {self.folder / f'{self.space}.npy'}.",
             total=self.run.num,
             details={
-                "Codes": f"found in {'w+' if self.space == 'wp' else self.space}",
+                "Codes": f"found in {say_space(self.space)}",
                 "Steps": str(self.steps),
                 "Crop": self.crop,
                 **describe_origin(self.generator),

@@ -29,6 +29,11 @@ def per_layer(space: str) -> bool:
     return space == SPACES[-1]
 
 
+def say_space(space: str) -> str:
+    """Return a latent space as people write it: w+ of wp."""
+    return "w+" if per_layer(space) else space
+
+
 def single(spaces: Sequence[str] = SPACES) -> str:
     """Return the last of `spaces` in which a code is one row: w, or z of a network without w."""
     return [space for space in spaces if not per_layer(space)][-1]
