@@ -365,6 +365,17 @@ def test_a_signal_ends_it_in_the_middle_of_its_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_signal_ends_long_work(session: Session) -> None:
+    other = Session(session.generator, [], None)
+    running = server.Server(uvicorn.Config(make_app(other, TOKEN)), other)
+    steps = other.until_closed(range(3))
+    assert next(steps) == 0
+    running.handle_exit(signal.SIGTERM, None)
+    assert running.should_exit
+    with pytest.raises(HiganError, match="was closed"):
+        next(steps)
+
+
 def test_a_port_that_is_taken(session: Session) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
