@@ -163,7 +163,7 @@ def _summary(rescoring: Rescoring) -> str:
         words.append(f"{others} directions without a score.")
     samples = f"{rescoring.num} samples"
     if rescoring.interval_width is not None:
-        samples += f" at most, fewer where intervals were {rescoring.interval_width:g} sd wide before"
+        samples += f", fewer for moves whose interval was at most {rescoring.interval_width:g} sd wide before"
     return " ".join(words) + f" {samples}, moved by {rescoring.distance:g}; sd: standard deviations of a score."
 
 
@@ -397,7 +397,7 @@ def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
     samples = f"{rescoring.num}, " + ("given codes" if rescoring.seed is None else f"seed {rescoring.seed}")
     control = f"{rescoring.controls} directions" if rescoring.controls else "none"
     if rescoring.interval_width is not None:
-        samples += f"; a move was left out of the rest once its interval was {rescoring.interval_width:g} sd wide"
+        samples += f"; a move is measured until its interval is at most {rescoring.interval_width:g} sd wide"
     if rescoring.interval_width is not None and rescoring.controls:
         counts = rescoring.table["control_samples"]
         control += f", measured on {counts.min():.0f} to {counts.max():.0f} samples; their sampling noise raises the "

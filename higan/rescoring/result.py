@@ -55,7 +55,7 @@ class Direction:
         The distance at which it says so: the one asked for, or half of it where the score saturates.
     scores
         float32 [num, 1 + C]: its own score of every sample: base, all layers, then each layer; [num, 2] in z, [num, 1]
-        where it stands for no score.
+        where it stands for no score. NaN where it was not measured, and fewer rows where nothing was.
     path, sha256
         Its file, "" if it has none.
     """
@@ -377,8 +377,11 @@ class Rescoring:
 
     def __repr__(self) -> str:
         found = [direction.mark for direction in self.directions]
+        most = "" if self.interval_width is None else "at most "
         counts = ", ".join(f"{found.count(mark)} {mark or 'not compared with chance'}" for mark in dict.fromkeys(found))
-        return f"<Rescoring of {len(found)} directions on {self.num} samples moved by {self.distance:g}: {counts}>"
+        return (
+            f"<Rescoring of {len(found)} directions on {most}{self.num} samples moved by {self.distance:g}: {counts}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return the answers as a list, and the page in a frame, for a notebook."""

@@ -169,6 +169,7 @@ def test_all_are_narrow_at_once() -> None:
 
 def test_where_it_is_told(fixed: Rescoring, early: Rescoring, tmp_path: Path) -> None:
     assert f"; {early.samples(0)} samples)" in early.answer(0).sentence()
+    assert repr(early).startswith("<Rescoring of 2 directions on at most 400 samples moved by 2: ")
     assert "sampling noise of the random directions raises limits of chance by" in log_lines(early)[-1]
     record = json.loads(json.dumps(to_json(early)))
     assert record["interval_width"] == early.interval_width
@@ -177,7 +178,7 @@ def test_where_it_is_told(fixed: Rescoring, early: Rescoring, tmp_path: Path) ->
     rows = list(csv.DictReader(to_csv(early).splitlines()))
     assert [int(row["samples"]) for row in rows[::3]][:6] == [*early.table["samples"][0].astype(int), early.samples(0)]
     page = rescoring_page(early)
-    assert "400 samples at most, fewer where intervals were" in page and "Samples</th>" in page
+    assert "400 samples, fewer for moves whose interval was at most" in page and "Samples</th>" in page
     assert f", on {early.table['samples'][0, 1]:.0f} samples" in page
     assert "their sampling noise raises the limits of chance by" in page
     write_rescoring(early, tmp_path)
