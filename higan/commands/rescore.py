@@ -7,8 +7,8 @@
 A boundary list has a line per boundary, `(name, space): path`; lines that start with DISABLE or # are left out. A
 boundary stands for the score of its name, if the predictor has one. Written are {name}_{space}_scores.npy (that score
 of every sample: unmoved, all layers moved, then each layer; NaN where --interval left a sample out), the table of all
-scores as rescore_*.npy, rescore.csv and rescore.json, the page rescore.html, and the log. Killed or stopped with Ctrl-C,
-the same command goes on where it was.
+scores as rescore_*.npy, rescore.csv and rescore.json, the page rescore.html, and the log. Killed or stopped with
+Ctrl-C, the same command goes on where it was.
 """
 
 from __future__ import annotations
