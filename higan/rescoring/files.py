@@ -129,6 +129,10 @@ def log_lines(rescoring: Rescoring) -> list[str]:
         for name, rise, relative in sorted(overall, key=lambda found: -found[2])
     ]
     lines += [answer.sentence() for answer in rescoring.answers()]
+    if rescoring.interval_width is not None:
+        counts = np.concatenate([rescoring.table[name].ravel() for name in ("samples", "control_samples")])
+        counts = counts[np.isfinite(counts)]
+        lines.append(f"moved at all layers and at each: {counts.sum():.0f} of {len(counts) * rescoring.num} times")
     if np.isfinite(raised := rescoring.limit_noise()):
         lines.append(f"sampling noise of the random directions raises limits of chance by {raised:.2f} sd at most")
     return lines

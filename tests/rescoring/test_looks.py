@@ -170,6 +170,8 @@ def test_all_are_narrow_at_once() -> None:
 def test_where_it_is_told(fixed: Rescoring, early: Rescoring, tmp_path: Path) -> None:
     assert f"; {early.samples(0)} samples)" in early.answer(0).sentence()
     assert repr(early).startswith("<Rescoring of 2 directions on at most 400 samples moved by 2: ")
+    moved = int(early.table["samples"].sum() + early.table["control_samples"].sum())
+    assert log_lines(early)[-2] == f"moved at all layers and at each: {moved} of {25 * 400} times"
     assert "sampling noise of the random directions raises limits of chance by" in log_lines(early)[-1]
     record = json.loads(json.dumps(to_json(early)))
     assert record["interval_width"] == early.interval_width
