@@ -60,7 +60,7 @@ def load_predictor(name: str, device: str | torch.device = "auto", **options: An
         from higan.predictors.text import load_text
 
         return load_text(rest, device=device, name=name, **({"folder": folder} if folder else {}), **options)
-    if kind in FORMS:
+    if kind in FORMS and not folder:
         from higan.predictors.classifiers import load_classifier
 
         return load_classifier(kind, rest, device=device, name=name, **options)
@@ -146,13 +146,4 @@ def load_own(name: str, device: torch.device, **options: Any) -> Predictor:
     for member, meaning in members.items():
         if not hasattr(made, member):
             raise HiganError(f"predictor {name!r} returned a {type(made).__name__} without .{member} ({meaning})")
-
-    def score(images: torch.Tensor) -> Any:
-        try:
-            return made.predict(images)
-        except (MemoryError, RuntimeError):  # lack of memory among them, which a smaller batch may mend
-            raise
-        except Exception as error:
-            raise HiganError(f"predictor {name!r} failed ({type(error).__name__}: {error})") from error
-
-    return Predictor(name, made.names, score, device, getattr(made, "levels", None))
+    return Predictor(name, made.names, made.predict, device, getattr(made, "levels", None))

@@ -113,9 +113,13 @@ def make_network(library: str, architecture: str, num_classes: int) -> Any:
         close = difflib.get_close_matches(architecture, known, n=3, cutoff=0.5)
         hint = f"; close: {', '.join(close)}" if close else ""
         raise HiganError(f"{library} has no classifier {architecture[:60]!r}{hint}")
-    if library == "torchvision":
-        return found.get_model(architecture, weights=None, num_classes=num_classes)
-    return found.create_model(architecture, pretrained=False, num_classes=num_classes)
+    try:
+        if library == "torchvision":
+            return found.get_model(architecture, weights=None, num_classes=num_classes)
+        return found.create_model(architecture, pretrained=False, num_classes=num_classes)
+    except Exception as error:  # in the library's words: a tag that timm does not know, too many outputs
+        reason = f"{type(error).__name__}: {error}"
+        raise HiganError(f"{library} makes no {architecture[:60]} of {num_classes} outputs ({reason})") from None
 
 
 def read_description(settings: dict[str, Any]) -> tuple[Preprocessing, Callable[[Tensor], Tensor]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from higan.devices import within_memory
+from higan.devices import is_out_of_memory, within_memory
 from higan.errors import HiganError
 from higan.generators.network import SPACES
 
@@ -91,8 +91,8 @@ class Predictor:
         Raises
         ------
         HiganError
-            The images are of another type or shape, the scores are not what `names` promises, or memory does not
-            suffice for one image.
+            The images are of another type or shape, the function that scores fails or gives other scores than `names`
+            promises, or memory does not suffice for one image.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4):
             raise HiganError(
@@ -127,7 +127,13 @@ class Predictor:
     def _predict(self, images: Tensor, size: int) -> dict[str, Tensor]:
         """Return the scores of the first `size` images."""
         images = images[:size]
-        scores = self.score(images.to(self.device))
+        try:
+            scores = self.score(images.to(self.device))
+        except Exception as error:  # of a user's own code, or of a library's network that takes no such pictures
+            lack = isinstance(error, RuntimeError) and is_out_of_memory(error)  # which a smaller batch may mend
+            if lack or isinstance(error, HiganError | MemoryError):
+                raise
+            raise HiganError(f"predictor {self.name!r} failed ({type(error).__name__}: {error})") from error
         checked: dict[str, Tensor] = {}
         for group, members in self.names.items():
             expected = (images.shape[0], len(members))

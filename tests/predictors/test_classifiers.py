@@ -53,6 +53,8 @@ def list_models(filter="", module="", pretrained=False, exclude_filters="", name
 def create_model(model_name, pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, checkpoint_path="",
                  cache_dir=None, scriptable=None, exportable=None, no_jit=None, **kwargs):
     assert not pretrained
+    if "." in model_name and not model_name.endswith(".a1_in1k"):
+        raise RuntimeError(f"Invalid pretrained tag in {model_name}.")
     return Small(**kwargs)
 """,
 }
@@ -181,6 +183,7 @@ def test_what_does_not_fit_is_named(state: dict[str, Tensor]) -> None:
 
     for name in ("timm", "timm:", "timm:resnet18", "torchvision:=scenes.pth", "timm:resnet18="):
         check(name, "is not complete; expected ")
+    check("timm=folder:resnet18=scenes.pth", "unknown predictor 'timm=folder:resnet18=scenes.pth'")
     check("timm:resnet18=scenes.pth", "there is no weight file scenes.pth; expected a path, or a file in")
     torch.save(state, "scenes.pth")
     check("timm:resnet18=scenes.pth", 'there is no scenes.json beside scenes.pth; expected {"names": [...]}')
@@ -211,6 +214,9 @@ def test_what_does_not_fit_is_named(state: dict[str, Tensor]) -> None:
     describe()
     check("torchvision:resnet81=scenes.pth", "torchvision has no classifier 'resnet81'; close: resnet18")
     check("torchvision:resnet18.tag=scenes.pth", "torchvision has no classifier 'resnet18.tag'")
+    check(
+        "timm:resnet18.tag=scenes.pth", "timm makes no resnet18.tag of 3 outputs (RuntimeError: Invalid pretrained tag"
+    )
     for address in ("hf-hub:someone/resnet18", "local-dir:/tmp", "?"):
         check(f"timm:{address}=scenes.pth", "timm has no classifier")
     torch.save({"epoch": 2}, "scenes.pth")

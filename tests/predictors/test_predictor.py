@@ -182,5 +182,5 @@ def test_levels_and_scores_of_another_kind_are_refused() -> None:
 def test_an_own_predictor_that_fails(module: str) -> None:
     with pytest.raises(HiganError, match=r"failed \(KeyError: 'weights'\)"):
         load_predictor(f"{module}:Confused", device="cpu").predict(IMAGES)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
+    with pytest.raises(HiganError, match=r"failed \(RuntimeError: shapes do not fit\)"):
         load_predictor(f"{module}:Misshapen", device="cpu").predict(IMAGES)
