@@ -119,7 +119,7 @@ def read_lines(path: Path) -> list[str]:
     if not is_file(path):
         raise HiganError(f"there is no file {path}; expected a class per line")
     try:
-        return [line for line in read_small(path).decode().splitlines() if line.strip()]
+        return [line for line in read_small(path).decode("utf-8-sig").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise HiganError(f"{path} cannot be read ({error}); expected a text file with a class per line") from None
 

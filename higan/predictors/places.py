@@ -220,7 +220,7 @@ def read_attributes(path: Path) -> list[str]:
 def read_lines(path: Path, num: int) -> list[str]:
     """Return the lines of a text file but empty ones; raise CheckpointError unless `num` different ones are left."""
     try:
-        lines = [line.strip() for line in read_small(path).decode().splitlines() if line.strip()]
+        lines = [line.strip() for line in read_small(path).decode("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a text file ({error})") from None
     if len(lines) != num or len(set(lines)) != num:

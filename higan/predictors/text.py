@@ -102,12 +102,14 @@ def parse_prompts(text: str) -> list[Prompt]:
     """Return the prompts of "a dark bedroom|a bright bedroom;wood=a wooden floor", or of the lines of "@FILE"."""
     where = f"text:{text}"[:60]
     if text.startswith("@"):
-        where = text[1:]
+        where = text[1:].strip()
         try:
-            text = read_small(where).decode()
+            text = read_small(where).decode("utf-8-sig")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise HiganError(f"{where} cannot be read as a text file of phrases: {reason}") from None
+            raise HiganError(
+                f"{where or 'the folder here'} cannot be read as a text file of phrases: {reason}"
+            ) from None
         text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     prompts: dict[str, Prompt] = {}
     for part in re.split(r"[;\n]", text):

@@ -129,6 +129,10 @@ def test_prompts_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     Path("prompts.txt").write_text("# light\nlight=dark|bright\r\n\n  # more\na wooden floor; a bed\n")
     assert [prompt.name for prompt in parse_prompts("@prompts.txt")] == ["light", "a_wooden_floor", "a_bed"]
+    Path("prompts.txt").write_bytes("\ufeff# of Windows' editor\r\na bed".encode())
+    assert parse_prompts("@prompts.txt") == [Prompt("a_bed", "a bed")]
+    Path("prompts.txt").write_bytes("\ufeffa bed".encode())
+    assert parse_prompts("@prompts.txt") == [Prompt("a_bed", "a bed")]
     for content, words in (
         (b"", "prompts.txt holds no phrase"),
         (b"# only\n\n", "holds no phrase"),
@@ -137,6 +141,8 @@ def test_prompts_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         Path("prompts.txt").write_bytes(content)
         with pytest.raises(HiganError, match=words):
             parse_prompts("@prompts.txt")
+    with pytest.raises(HiganError, match="the folder here cannot be read"):
+        parse_prompts("@")
     for name in ("@missing.txt", "@", "@."):
         with pytest.raises(HiganError, match="cannot be read as a text file of phrases"):
             parse_prompts(name)
