@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from higan.editing.inversion import (
     tune,
 )
 from higan.editing.pictures import Picture, read_picture
+from higan.errors import CheckpointError, HiganError
 from higan.files import digest, encode_image, read_rows, to_rgb, write_array, write_atomic
 from higan.generators.network import say_space
 from higan.logs import progress
@@ -43,6 +45,7 @@ MOST_ON_PAGE = 500
 MOST_LINES = 20  # pictures that the log tells one by one
 VIEWS = ("before", "after", "difference")
 TUNED_FILE = "tuned.npy"
+LONGEST_NAME = 200  # bytes; a file's name has 255 at most, and more comes before and behind this one
 
 
 class InversionRun:
@@ -67,7 +70,7 @@ class InversionRun:
     Raises
     ------
     HiganError
-        A picture cannot be read.
+        A picture cannot be read, or what is written would take its place.
     """
 
     def __init__(
@@ -90,6 +93,9 @@ class InversionRun:
         self.tuned_path = Path("tuned", f"{generator.name}.pth")
         self.space = generator.entry
         self.names = unique_names(path.stem for path in paths)
+        views = {(folder / f"{name}_{word}.png").resolve() for name in self.names for word in VIEWS}
+        if lost := next((path for path in paths if path.resolve() in views), None):
+            raise HiganError(f"{lost} would be written over by a picture of this run; choose another --output_dir")
         if tuning not in ("", "weights"):
             noise_images(generator)  # told before the codes are looked for
         for path in progress(iterable=self.paths, desc="reading", unit="picture", leave=False):
@@ -174,7 +180,10 @@ class InversionRun:
         if anew:
             known.unlink(missing_ok=True)
         if known.exists() and path.exists():
-            generator.network.load_state_dict(read_checkpoint(path).state_dict)
+            try:
+                generator.network.load_state_dict(read_checkpoint(path).state_dict)
+            except RuntimeError:
+                raise CheckpointError(f"{path} holds other tensors than {generator.name}; remove it") from None
             generator.network.prepare(generator.dtype)
         else:
             height, width = generator.image_size
@@ -274,9 +283,11 @@ def difference_of(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArra
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Return the names, with _2, _3, ... behind those that came before."""
+    """Return the names, cut where they are too long, with _2, _3, ... behind those that came before."""
     found: dict[str, int] = {}  # and the last number behind it
     for name in names:
+        if len(encoded := os.fsencode(name)) > LONGEST_NAME:
+            name = encoded[:LONGEST_NAME].decode(errors="ignore")
         chosen = name
         while chosen in found:
             found[name] += 1

@@ -49,7 +49,8 @@ def find_pictures(places: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+            shown = (path for path in place.iterdir() if not path.name.startswith("."))  # macOS leaves ._NAME.jpg
+            inside = sorted(path for path in shown if path.suffix.lower() in SUFFIXES and path.is_file())
             if not inside:
                 raise HiganError(
                     f"the folder {place} holds no picture; expected files that end in {', '.join(SUFFIXES)}"

@@ -151,6 +151,7 @@ def test_pictures_that_do_not_fit(tmp_path: Path) -> None:
         find_pictures([tmp_path / "empty"])
     with pytest.raises(HiganError, match="there is no picture"):
         find_pictures([tmp_path / "none.png"])
+    (tmp_path / "._good.png").write_bytes(b"what macOS leaves beside a file on other disks")
     assert [path.name for path in find_pictures([tmp_path])] == ["cut.png", "dot.png", "good.png"]
 
 
@@ -393,6 +394,16 @@ def test_command_tunes_the_model(
     tuned.unlink()
     assert command(*arguments[:-2], "--truncation_psi", 0.5) == 0
     assert tuned.exists()
+    ramp_picture(20, 20).save("0_after.png")
+    mine = Path("0_after.png").read_bytes()
+    assert command("tiny.pth", "0.png", "0_after.png", "-o", ".", "--steps", 10) == 2
+    assert "0_after.png would be written over by a picture of this run" in capsys.readouterr().err
+    assert Path("0_after.png").read_bytes() == mine
+    other = read_checkpoint(tuned)
+    del other.state_dict["w_avg"]
+    write_checkpoint(tuned, other.family, other.state_dict, other.settings)
+    assert command(*arguments[:-2], "--truncation_psi", 0.5) == 2
+    assert "out/tuned/tiny.pth holds other tensors than tiny; remove it" in capsys.readouterr().err
     assert command(*arguments[:3], "-o", "bad", "--noise", "random") == 2
     assert command(*arguments[:3], "-o", "bad", "--noise", "none", "--tune", "both") == 2
     assert not Path("bad").exists()
@@ -431,6 +442,8 @@ def test_little_memory_takes_fewer_pictures_at_a_time(
 def test_names_of_many_pictures() -> None:
     assert inversion_files.unique_names(["a", "a", "a_2", "b", "a"]) == ["a", "a_2", "a_2_2", "b", "a_3"]
     assert len(set(inversion_files.unique_names(["same"] * 10_000))) == 10_000
+    long = inversion_files.unique_names(["b" * 250, "b" * 251, "\u5199" * 84, "\udcff"])
+    assert long == ["b" * 200, "b" * 200 + "_2", "\u5199" * 66, "\udcff"], "files called after them have longer names"
 
 
 def test_only_well_formed_words_say_what_was_tuned(tmp_path: Path) -> None:
@@ -500,9 +513,12 @@ def test_one_picture_in_one_go(
     assert np.load("out/tiny_bright_manipulated_wp.npy").shape == (1, 5, 6, 16)
     assert run("simple_manipulate", "tiny.pth", "bright", "--blend", "-o", "bad") == 2
     assert run("simple_manipulate", *arguments, "-c", "photo.npy") == 2
+    assert run("simple_manipulate", *arguments, "--samples=3") == 2
     assert run("simple_manipulate", "tiny.pth", "bright", "--picture", "none.png", "-o", "bad") == 2
     said = capsys.readouterr().err
-    assert "give --picture" in said and "leave one out" in said and "none.png" in said
+    assert (
+        "give --picture" in said and "leave one out" in said and "there is one picture" in said and "none.png" in said
+    )
     assert not Path("bad").exists()
 
 
