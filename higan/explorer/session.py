@@ -171,12 +171,13 @@ class Session:
             path = boundary.info.get("path", f"{name}_boundary.npy")
             end = f"{layers if layered(boundary.space) else ''} distance={shift.distance:g}"
             lines.append(f"({name}, {boundary.space}): {path}{end}")
-        codes = "-c code.npy" if view.code is not None else f"--seed={view.seed} --samples={view.number}"
         if not lines:
-            return f"python synthesize.py {self.model} --seed={view.seed} --num={view.number + 1} --save_raw_synthesis"
+            codes = "-i code.npy" if view.code is not None else f"--seed={view.seed} --num={view.number + 1}"
+            return f"python synthesize.py {self.model} {codes} --save_raw_synthesis"
+        codes = "-c code.npy" if view.code is not None else f"--seed={view.seed} --samples={view.number}"
         edit = f"python manipulate.py {self.model} explorer.txt {codes} --combine"
         steps = "--start_distance=0 --end_distance=1 --step=3"
-        return "\n".join(["cat > explorer.txt <<END", *lines, "END", f"{edit} {steps} --generate_html -o explorer"])
+        return "\n".join(["cat > explorer.txt <<'END'", *lines, "END", f"{edit} {steps} --generate_html -o explorer"])
 
     def until_closed(self, steps: Iterable[T]) -> Iterator[T]:
         """Yield the steps of some long work; raise HiganError at the next one once `closed` is set."""
@@ -267,12 +268,7 @@ class Session:
     def read_shift(self, content: Any) -> Shift:
         """Return a shift of JSON {"distance": number, "layers": text}."""
         distance = content.get("distance") if isinstance(content, dict) else None
-        if (
-            isinstance(distance, bool)
-            or not isinstance(distance, int | float)
-            or not math.isfinite(distance)
-            or abs(distance) > MOST_DISTANCE
-        ):
+        if type(distance) not in (int, float) or not abs(distance) <= MOST_DISTANCE:
             raise HiganError(f"distance is {str(distance)[:40]!r}; expected a number up to {MOST_DISTANCE:g}")
         layers = content.get("layers") or None
         if layers is None:

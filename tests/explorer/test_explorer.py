@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -142,6 +143,11 @@ def test_the_command_makes_the_same_edit(
         np.load("explorer/combined_manipulated_wp.npy")[:, -1], np.load(io.BytesIO(code)), atol=1e-5
     )
     assert "synthesize.py" in session.command(View())
+    assert "-i code.npy" in session.command(View(code=torch.zeros(1, LAYERS, 16)))
+    monkeypatch.setitem(session.boundaries["lights"].info, "path", "$(touch run)`touch run`.npy")
+    *lines, _ = session.command(View(shifts={"lights": Shift(1.0)})).splitlines()
+    subprocess.run(["bash", "-c", "\n".join(lines)], check=True)
+    assert "$(touch run)" in Path("explorer.txt").read_text() and not Path("run").exists(), "a shell runs nothing of it"
     assert "-c code.npy" in session.command(View(code=torch.zeros(1, LAYERS, 16), shifts={"lights": Shift(1.0)}))
 
 
@@ -174,6 +180,8 @@ def test_a_picture_is_inverted(address: str, monkeypatch: pytest.MonkeyPatch) ->
         (b'{"shifts": {"lights": 1}}', b"expected a number"),
         (b'{"shifts": {"lights": {"distance": NaN}}}', b"expected a number"),
         (b'{"shifts": {"lights": {"distance": 1e9}}}', b"expected a number"),
+        (b'{"shifts": {"lights": {"distance": 1' + b"0" * 400 + b"}}}", b"expected a number"),
+        (b'{"shifts": {"lights": {"distance": true}}}', b"expected a number"),
         (b'{"shifts": {"lights": {"distance": 1, "layers": "9"}}}', b"layer"),
         (b'{"shifts": {"lights": {"distance": 1, "layers": 3}}}', b"expected layers"),
         (b'{"active": "nothing"}', b"there is no boundary"),
