@@ -139,7 +139,7 @@ class Run:
             pending = [] if self.record["complete"] else self._pending()
             self._require_space(pending)
             for name, array in self.arrays.items():
-                self._create(name, array, may_create=len(pending) == self.num_blocks)
+                self._create(name, array, may_create=len(pending) == self.num_blocks and not self.record.get(KEPT))
             if not self.record["complete"]:
                 (self.folder / BLOCK_FOLDER).mkdir(exist_ok=True)
             if self.image_format:
@@ -185,7 +185,7 @@ class Run:
         """Return how many rows lie in finished blocks, those of other processes included."""
         if self.record["complete"]:
             return self.num
-        return sum(len(self.rows(block)) for block in range(self.num_blocks) if self._mark(block).exists())
+        return self.num - sum(len(self.rows(block)) for block in self._pending())
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:
         """Write rows of array `name` from row `start` on; `values` are [N, *row], of named scores [N, K]."""
@@ -219,8 +219,7 @@ class Run:
 
     def complete(self) -> None:
         """Record that all blocks are done; call once, after every process has drained its own."""
-        missing = [block for block in range(self.num_blocks) if not self._mark(block).exists()]
-        if missing and not self.record["complete"]:
+        if not self.record["complete"] and (missing := self._pending()):
             raise HiganError(f"{len(missing)} blocks of {self.folder} are missing; run the same command again")
         self.record["complete"] = True
         self.record.pop(KEPT, None)
@@ -310,8 +309,10 @@ class Run:
         write_atomic(self.folder / RUN_FILE, self._dump())  # nobody is to read what is about to grow
         for name, array in self.arrays.items():
             path = self.folder / name
-            if path.exists() and map_array(path).shape == (found["num"], *array.row):
-                self._allocate(path, array, path).replace(path)
+            if path.exists():
+                earlier = map_array(path)
+                if (earlier.shape, earlier.dtype) == ((found["num"], *array.row), array.dtype):
+                    self._allocate(path, array, path).replace(path)
         self.record |= {"num": self.num, "arrays": self._describe(self.num)}
         write_atomic(self.folder / RUN_FILE, self._dump())
 

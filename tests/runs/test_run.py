@@ -131,6 +131,22 @@ def test_a_run_is_extended(
         assert (tmp_path / "extended" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("damage", [None, np.zeros((3, 3))])
+def test_a_run_is_not_extended_without_its_rows(tmp_path: Path, damage: np.ndarray | None) -> None:
+    """Its only block is smaller than the new one, whose first rows would be zeros, or bytes of another type."""
+    with make_run(tmp_path, 3) as run:
+        fill(run, run.begin())
+        run.complete()
+    (tmp_path / "z.npy").unlink()
+    if damage is not None:
+        np.save(tmp_path / "z.npy", damage)
+    with (
+        pytest.raises(HiganError, match="is gone" if damage is None else "holds float64"),
+        make_run(tmp_path, 4) as run,
+    ):
+        run.begin()
+
+
 def test_a_kill_before_the_arrays_were_made(tmp_path: Path) -> None:
     with make_run(tmp_path) as run:
         run.begin()
