@@ -86,6 +86,7 @@ def main() -> None:
 
     from higan.commands.drawing import boundary_origins, compare_files, load_model
     from higan.devices import keep_freed_memory
+    from higan.directions.boundaries import check_name
     from higan.directions.lists import listed_files, read_boundary_list
     from higan.editing.files import write_codes
     from higan.generators.codes import Codes
@@ -106,6 +107,8 @@ def main() -> None:
     boundaries = [entry.boundary for entries in lists.values() for entry in entries]
     names = name_lists(args.boundary_list_path)
     recipes = [names[path] for path, entries in lists.items() for _ in entries] if len(lists) > 1 else []
+    for recipe, boundary in zip(recipes, boundaries, strict=False):
+        check_name(f"{recipe}_{boundary.name}")  # which files are called after, once all is measured
     source = Codes(generator, args.num, args.seed, args.latent_codes_path, args.latent_space_type)
     name = args.predictor_name or generator.predictor or "scene"
     compare_files(generator, source, boundaries, name, args.force)
@@ -155,7 +158,8 @@ def name_lists(paths: list[Path]) -> dict[Path, str]:
 
     Raises HiganError where that does not tell them apart.
     """
-    for names in ([path.stem for path in paths], [path.resolve().parent.name for path in paths]):
+    places = [path.resolve() for path in paths]
+    for names in ([place.stem for place in places], [place.parent.name for place in places]):
         if len(set(names)) == len(paths):
             return dict(zip(paths, names, strict=True))
     raise HiganError(f"lists {', '.join(map(str, paths))} are called the same; give them names of their own")

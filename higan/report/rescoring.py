@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from higan.files import write_atomic
+from higan.files import is_file, write_atomic
 from higan.generators.layer_sets import format_layers
 from higan.predictors.predictor import LEVELS
 from higan.report.page import PICTURE_BYTES, describe_groups, encode_rows, fill_page, reduction_notes, to_base64
@@ -185,7 +185,7 @@ def _edit_page(folder: Path, direction: Direction) -> str:
     """Return where manipulate.py left the page of a direction's edits: in this folder or one beside it, "" if none."""
     name = f"{direction.name}_{direction.space}_viz.html"
     for place in (folder, *sorted(folder.parent.glob("*/"))):
-        if (place / name).is_file():
+        if is_file(place / name):  # not in a folder of somebody else's that cannot be looked into, as in /tmp
             return quote(name if place == folder else f"../{place.name}/{name}")
     return ""
 

@@ -319,6 +319,7 @@ def measure(
                 store.write(number, block)
         else:
             tick(len(rows) * len(plan.moves))
+            moves = np.flatnonzero(block.counts).tolist()  # whatever would be decided now
         total.merge(block)
         if wide is not None and rows.stop in plan.looks:
             going_on = wide(total.first(rows.stop))

@@ -163,6 +163,23 @@ def test_pictures_of_rescoring_come_in_the_order_of_the_levels(tmp_path: Path) -
     assert re.findall("level-([a-z]+)", section) == list(LEVELS)
 
 
+def test_folders_beside_that_cannot_be_looked_into_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /tmp there are some of other users."""
+    is_file = Path.is_file
+
+    def closed(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError
+        return is_file(path)
+
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "rescore").mkdir()
+    monkeypatch.setattr(Path, "is_file", closed)
+    write_rescoring_page(tmp_path / "rescore" / "page.html", make_rescoring())
+
+
 def test_the_rescoring_page_answers_first(tmp_path: Path) -> None:
     """Answers stand before tables and link to their row, pictures and edits; gaps have no outline."""
     (tmp_path / "manipulation").mkdir()

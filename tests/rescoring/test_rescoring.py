@@ -28,7 +28,8 @@ from higan.generators.generator import Generator
 from higan.predictors import Predictor
 from higan.rescoring.columns import COLUMNS, plain_name, table_names
 from higan.rescoring.files import log_lines, write_layers, write_rescoring
-from higan.rescoring.measure import image_change
+from higan.rescoring.measure import Plan, Step, Sums, image_change, prepare_codes
+from higan.rescoring.measure import measure as measure_plan
 from higan.rescoring.rescore import rescore, telling_sample
 from higan.rescoring.result import Rescoring
 from higan.rescoring.statistics import (
@@ -615,6 +616,19 @@ def test_a_stopped_rescoring_goes_on_where_it_was(tmp_path: Path) -> None:
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
 
 
+def test_what_was_left_out_before_a_stop_stays_out() -> None:
+    """Also where what decides at a look has changed: a move is measured on the first samples, without a gap."""
+    generator, predictor = make_generator(), make_predictor()
+    moves = [Step(torch.ones(4, 64), (layer,)) for layer in range(2)]
+    plan = Plan(prepare_codes(generator, [], 12, 0, None, "z"), moves, 3, [0, 0], looks=(4,))
+    kept: dict[int, Sums] = {}
+    store = SimpleNamespace(read=kept.get, write=kept.__setitem__)
+    for going_on in ([True, False], [True, True]):
+        sums = measure_plan(generator, predictor, plan, 4, store=store, wide=lambda _, on=going_on: np.array(on))
+        assert sums.counts.tolist() == [12, 4]
+        del kept[2]
+
+
 def test_lists_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two lists in one run: own effect and leaks per unit of it, over the scores that both have."""
     for name in ("first", "second"):
@@ -640,5 +654,8 @@ def test_lists_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert first["worst"][0] == pytest.approx(others.max() / effect[0, red], rel=1e-3)
     assert {"first_red_w_scores.npy", "second_red_w_scores.npy"} <= {path.name for path in (place / "out").iterdir()}
     assert "Lists side by side" in (place / "out" / "rescore.html").read_text()
+    (place / "b:c.txt").write_text((place / "second" / "list.txt").read_text().replace(": ", ": second/"))
+    odd = (place / "first" / "list.txt", place / "b:c.txt")
+    assert_refused(capsys, "cannot be part of a file's", "rescore", place / "tiny.pth", *odd, *PREDICTOR, "-N", 6)
     same = (place / "first" / "list.txt", place / "first" / "list.txt")
     assert_refused(capsys, "names of their own", "rescore", place / "tiny.pth", *same, *PREDICTOR, "-o", place / "o")
