@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,7 +89,10 @@ def load_generator(
             raise HiganError(
                 f"{name_or_path} ({network.family}) cannot move or turn its images; leave translate and rotate out"
             )
-        network.transform(translate or (0.0, 0.0), rotate or 0.0)
+        numbers = (*(translate or (0.0, 0.0)), rotate or 0.0)
+        if len(numbers) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+            raise HiganError(f"translate is {translate}, rotate {rotate}; expected two finite numbers, and one")
+        network.transform(numbers[:2], numbers[2])
     psi, layers = network.truncation
     psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
     return Generator(

@@ -191,6 +191,8 @@ def test_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     still, turned = ((tmp_path / name / "attribute.npy").read_bytes() for name in ("still", "turned"))
     assert still != turned
     assert json.loads((tmp_path / "turned" / "run.json").read_text())["settings"]["translate"] == [0.1, 0]
+    for wild in ("--rotate=inf", "--translate=nan,0"):
+        assert run("synthesize", model, wild, "-o", tmp_path / "wild") == 2
     codes, options = str(tmp_path / "turned" / "w.npy"), ["--interpolate", "-S", "3", "--save_raw_synthesis"]
     assert run("manipulate", model, "-c", codes, *options, "-o", tmp_path / "between") == 0
     record = json.loads(next((tmp_path / "between").glob("*manipulated*.json")).read_text())
