@@ -315,20 +315,20 @@ def load_source(args: argparse.Namespace) -> tuple[Model, Predictor]:
     """Return the generator and the predictor that made codes and scores, as the run beside them or options say."""
     from higan.generators import load_generator
     from higan.predictors import load_predictor, names_code
-    from higan.runs.run import read_run
+    from higan.runs.provenance import DRAWING, select
+    from higan.runs.run import RUN_FILE, read_run
 
     run = read_run(args.data_path.parent)
-    settings = run["settings"] if run else {}
+    settings = select(run["settings"], args.data_path.parent / RUN_FILE) if run else {}
     model = args.model_name or settings.get("model_name")
-    if not isinstance(model, str):
+    if model is None:
         raise HiganError(
             f"--solver {args.solver} needs the model: there is no run.json beside {args.data_path}; give --model_name "
             "(and --predictor_name)"
         )
-    drawing = ("truncation_psi", "truncation_layers", "noise", "class_idx", "translate", "rotate")
-    known = {key: settings[key] for key in drawing if key in settings}
+    known = {key: settings[key] for key in DRAWING if key in settings}
     recorded = settings.get("predictor_name")
-    if not args.predictor_name and isinstance(recorded, str) and names_code(recorded):  # a file names no code to be run
+    if not args.predictor_name and recorded and names_code(recorded):  # a file names no code to be run
         raise HiganError(f"the scores are recorded to be of {recorded}; say so by --predictor_name={recorded}")
     generator = load_generator(model, device=args.device, **known)
     name = args.predictor_name or recorded or generator.predictor or "scene"

@@ -90,8 +90,7 @@ class Codes:
                 f"{self.path} holds {array.dtype} {list(array.shape)}; expected numbers, {describe_row(row)}, codes of "
                 f"space {self.space}"
             )
-        self.mapped = isinstance(array, np.memmap)
-        self.array = None if self.mapped else array.reshape(self.num, *row)
+        self.array = None if isinstance(array, np.memmap) else array.reshape(self.num, *row)
         self.row = row
         self.source = f"{self.path}: {self.num} codes of {self.space} ({why})"
         self.require_finite()

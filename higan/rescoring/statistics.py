@@ -16,7 +16,7 @@ from higan.predictors.predictor import LEVELS
 
 RESAMPLES = 1000
 GROUPS = 200
-COLUMNS = 4096  # of the resampled table at a time
+AT_ONCE = 4096  # columns of the resampled table
 CONTROL_LEVEL = 1e-4  # chance of a random direction to pass the limit
 SHARE = 0.8  # of the summed positive effects, that the chosen layers reach
 DRAWS = 8192  # random directions that are simulated for the limit of chosen layers
@@ -92,8 +92,8 @@ def estimate_means(sums: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> 
     counts = weights @ sizes
     moves = np.repeat(np.arange(sums.shape[1]), int(np.prod(sums.shape[2:])))
     parts = [
-        interval((weights @ flat[:, start : start + COLUMNS]) / counts[:, moves[start : start + COLUMNS]])
-        for start in range(0, max(flat.shape[1], 1), COLUMNS)
+        interval((weights @ flat[:, start : start + AT_ONCE]) / counts[:, moves[start : start + AT_ONCE]])
+        for start in range(0, max(flat.shape[1], 1), AT_ONCE)
     ]
     joined = (np.concatenate([getattr(part, field) for part in parts]) for field in ("value", "low", "high"))
     return Estimate(*(array.reshape(sums.shape[1:]) for array in joined))

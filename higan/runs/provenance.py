@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,41 +175,33 @@ def weights(generator: Generator) -> tuple[str, ...]:
 def compare_drawing(origins: Mapping[str, Origin], generator: Generator) -> None:
     """Log in one line which files were made with pictures that were drawn otherwise than the generator does now."""
     now = describe_making(generator)
-    different: dict[str, list[str]] = {}
+    changes = {}
     for what, origin in origins.items():
-        if origin.get("model_sha256") not in weights(generator):
-            continue
-        changed = [key for key in DRAWING if key in origin and origin[key] != now.get(key)]
-        if changed:
-            said = ", ".join(f"{key} {origin[key]} (now {now.get(key, 'none')})" for key in changed)
-            different.setdefault(said, []).append(what)
-    for said, names in different.items():
-        logging.getLogger("higan").warning("%s: made with %s", join(names), said)
+        if origin.get("model_sha256") in weights(generator):
+            changed = [key for key in DRAWING if key in origin and origin[key] != now.get(key)]
+            changes[what] = ", ".join(f"{key} {origin[key]} (now {now.get(key, 'none')})" for key in changed)
+    for said, names in grouped(changes):
+        logging.getLogger("higan").warning("%s: made with %s", names, said)
 
 
 def compare_predictor(origins: Mapping[str, Origin], name: str) -> None:
     """Log in one line which boundaries were trained on the scores of another predictor than `name`: it is suggested."""
-    others: dict[str, list[str]] = {}
-    for what, origin in origins.items():
-        if origin.get("predictor_name", name) != name:
-            others.setdefault(origin["predictor_name"], []).append(what)
-    for other, names in others.items():
+    found = {what: origin.get("predictor_name", name) for what, origin in origins.items()}
+    for other, names in grouped({what: other for what, other in found.items() if other != name}):
         logging.getLogger("higan").warning(
-            "%s: trained on scores of %s, not of %s; --predictor_name=%s gives those", join(names), other, name, other
+            "%s: trained on scores of %s, not of %s; --predictor_name=%s gives those", names, other, name, other
         )
 
 
 def compare_predictor_files(origins: Mapping[str, Origin], predictor: Predictor) -> None:
     """Log in one line which boundaries were trained on the scores of a predictor of this name with other files."""
-    others: dict[str, list[str]] = {}
-    for what, origin in origins.items():
-        then = origin.get("predictor_sha256", predictor.sha256)
-        if predictor.sha256 and then != predictor.sha256 and origin.get("predictor_name") == predictor.name:
-            others.setdefault(then, []).append(what)
-    for then, names in others.items():
+    now = predictor.sha256
+    same_name = {what: origin for what, origin in origins.items() if origin.get("predictor_name") == predictor.name}
+    found = {what: origin.get("predictor_sha256", now) for what, origin in same_name.items()}
+    for then, names in grouped({what: then for what, then in found.items() if now and then != now}):
         logging.getLogger("higan").warning(
             "%s: trained on scores of %s, whose files were others then (SHA-256 %s; now %s)",
-            *(join(names), predictor.name, then[:12], predictor.sha256[:12]),
+            *(names, predictor.name, then[:12], now[:12]),
         )
 
 
@@ -245,7 +237,14 @@ def require_same_codes(codes: str | Path, scores: str | Path, force: bool = Fals
     log.warning("%s", message)
 
 
-def join(names: Sequence[str] | Iterable[str]) -> str:
+def grouped(said: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return what is said of files, given by their names, each once and with the names in words; "" says nothing."""
+    return [
+        (words, join(what for what in said if said[what] == words)) for words in dict.fromkeys(said.values()) if words
+    ]
+
+
+def join(names: Iterable[str]) -> str:
     """Return names in words, at most three of them."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

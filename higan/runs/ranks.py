@@ -40,7 +40,11 @@ class Ranks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.leave()
+        if self.store is not None:
+            import torch.distributed as dist
+
+            self.store = None
+            dist.destroy_process_group()
 
     def join(self) -> None:
         """Meet the other processes. They exchange only numbers of blocks, so gloo serves every kind of device."""
@@ -106,14 +110,6 @@ class Ranks:
 
             with dead_ranks_reported():
                 dist.barrier()
-
-    def leave(self) -> None:
-        """Part from the other processes."""
-        if self.store is not None:
-            import torch.distributed as dist
-
-            self.store = None
-            dist.destroy_process_group()
 
 
 @contextmanager
