@@ -268,7 +268,7 @@ class Session:
     def read_shift(self, content: Any) -> Shift:
         """Return a shift of JSON {"distance": number, "layers": text}."""
         distance = content.get("distance") if isinstance(content, dict) else None
-        if type(distance) not in (int, float) or not abs(distance) <= MOST_DISTANCE:
+        if not isinstance(distance, int | float) or isinstance(distance, bool) or not abs(distance) <= MOST_DISTANCE:
             raise HiganError(f"distance is {str(distance)[:40]!r}; expected a number up to {MOST_DISTANCE:g}")
         layers = content.get("layers") or None
         if layers is None:
