@@ -104,8 +104,7 @@ class Run:
             "image_folder": "",
         }
         self.lock: Lock | None = None
-        self.encoders = ThreadPoolExecutor(max_workers=max(2, min(8, (os.cpu_count() or 1) // 2)))
-        self.finisher = ThreadPoolExecutor(max_workers=1)
+        self.threads = ThreadPoolExecutor(max_workers=max(2, min(8, (os.cpu_count() or 1) // 2)))  # first in, first out
         self.images: list[Future[None]] = []  # of the block under way
         self.encoding: list[Future[None]] = []  # those that were written last
         self.finishing: Future[None] | None = None
@@ -202,14 +201,14 @@ class Run:
     def write_images(self, start: int, images: np.ndarray) -> None:
         """Encode and write uint8 images [N, H, W, C] as images `start`, start + 1, ... in the background."""
         wait(self.encoding)  # so that no more than two batches are in memory
-        self.encoding = [self.encoders.submit(self._write_image, *item) for item in enumerate(images, start)]
+        self.encoding = [self.threads.submit(self._write_image, *item) for item in enumerate(images, start)]
         self.images += self.encoding
 
     def finish(self, block: int) -> None:
         """Flush and mark a block, in the background, once all its rows are written. Raise what went wrong before."""
         self.drain()
         images, self.images = self.images, []
-        self.finishing = self.finisher.submit(self._finish, block, images)
+        self.finishing = self.threads.submit(self._finish, block, images)
 
     def drain(self) -> None:
         """Wait until every finished block is marked."""
@@ -228,8 +227,7 @@ class Run:
 
     def close(self) -> None:
         """Stop the background threads. Blocks without a mark are done again by the next run."""
-        self.encoders.shutdown(cancel_futures=True)
-        self.finisher.shutdown(cancel_futures=True)
+        self.threads.shutdown(cancel_futures=True)
         if self.lock is not None:
             self.lock.release()
             self.lock = None
