@@ -89,10 +89,11 @@ def load_generator(
             raise HiganError(
                 f"{name_or_path} ({network.family}) cannot move or turn its images; leave translate and rotate out"
             )
-        numbers = (*(translate or (0.0, 0.0)), rotate or 0.0)
-        if len(numbers) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers):
+        shift, angle = translate or (0.0, 0.0), rotate or 0.0
+        numbers = [value for value in (*shift, angle) if isinstance(value, int | float) and math.isfinite(value)]
+        if len(numbers) != 3 or len(shift) != 2:
             raise HiganError(f"translate is {translate}, rotate {rotate}; expected two finite numbers, and one")
-        network.transform(numbers[:2], numbers[2])
+        network.transform(shift, angle)
     psi, layers = network.truncation
     psi, layers = model.get("truncation_psi", psi), model.get("truncation_layers", layers)
     return Generator(
