@@ -8,7 +8,9 @@ import json
 import os
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from bad_files import bad_files, call, torch_zip
+from PIL import Image
 from support.golden import GOLDEN
 
 from higan.generators.stylegan2 import StyleGAN2
@@ -184,6 +187,11 @@ PREDICTOR_READERS: dict[str, Command] = {
     "rescore": ("rescore", (*ROOMS[:1], "list.txt", *ROOMS[1:], "-N", "4", *OUT)),
 }
 PREDICTOR_LIST: dict[str, Command] = {"predictors": ("higan.predictors", ())}
+INVERT = ("--steps=10", "--starts=1", "--features=none", *OUT)
+PICTURE_READERS: dict[str, Command] = {
+    "inversion": ("higan.inversion", ("tiny.pth", "FILE", *INVERT)),
+    "simple_manipulate": ("simple_manipulate", ("tiny.pth", "brightness", "--picture", "FILE", "--invert_steps=10")),
+}
 
 
 def attacks_on(
@@ -966,7 +974,7 @@ def name_attacks() -> Iterator[Attack]:
 NUMBERS = {
     "synthesize": "num seed batch_size html_row html_col viz_size truncation_psi truncation_layers class_idx",
     "train_boundary": "chosen_num_or_ratio split_ratio invalid_value seed C jobs bootstrap",
-    "rescore": "num control distance class_idx seed batch_size",
+    "rescore": "num control distance class_idx seed batch_size interval",
     "manipulate": "num step start_distance end_distance seed batch_size fps row col row_spacing border_left viz_size",
     "simple_manipulate": "num step start_distance end_distance seed",
 }
@@ -1005,6 +1013,61 @@ def number_attacks() -> Iterator[Attack]:
                 yield Attack(f"{program} {option}, {kind}", program, (*BASE[program], f"{option}={value}"), fine=fine)
 
 
+def png(width: int, height: int) -> bytes:
+    """A grey picture that says it is of this size, with the rows of one of 32 x 32."""
+    content = io.BytesIO()
+    Image.new("L", (32, 32), 128).save(content, "PNG")
+    data = bytearray(content.getvalue())
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def picture_attacks() -> Iterator[Attack]:
+    bad: dict[str, Content] = {
+        "empty": b"",
+        "random": np.random.default_rng(1).bytes(5000),
+        "text": "a bedroom",
+        "an array": npy(values(3, 3)),
+        "cut short": png(32, 32)[:50],
+        "of terabytes": png(2**20, 2**20),
+        "of gigabytes": png(2**15, 2**15),
+        "of no width": png(0, 32),
+        "of one pixel": png(1, 1),
+        "eight gigabytes": sparse(png(32, 32)[:40], 2**33),
+        "a folder": lambda path: path.mkdir(),
+        "a pipe": os.mkfifo,
+    }
+    for kind, content in bad.items():
+        yield from attacks_on(PICTURE_READERS, f"picture, {kind}", "picture.png", content)
+    good: dict[str, Content] = {"picture.png": png(32, 32)}
+    for crop in ("", "1,2", "left", "0,0,0,0", "-1,0,16,16", "20,20,16,16", f"{'9' * 400},0,16,16", "1e3,0,16,16"):
+        for reader, (program, arguments) in PICTURE_READERS.items():
+            given = tuple("picture.png" if argument == "FILE" else argument for argument in arguments)
+            yield Attack(f"crop {crop[:20]!r}: {reader}", program, (*given, f"--crop={crop}"), good, says="--crop")
+    for option in ("steps", "starts", "seed", "batch_size", "tune_steps", "tune"):
+        given = ("tiny.pth", "picture.png", *INVERT, f"--{option}=-1")
+        yield Attack(f"inversion --{option}, below zero", "higan.inversion", given, good, says=f"--{option}")
+
+
+def phrase_attacks() -> Iterator[Attack]:
+    bad: dict[str, Content] = {
+        "empty": b"",
+        "random": np.random.default_rng(2).bytes(5000),
+        "of another encoding": "a bed".encode("utf-16"),
+        "nothing but comments": "# a\n;\n",
+        "one twice": "a bed\na bed",
+        "many ways": "a|" * 100_000,
+        "a long one": "a" * 1_000_000,
+        "eight gigabytes": sparse(b"a bed\n", 2**33),
+        "a folder": lambda path: path.mkdir(),
+        "a pipe": os.mkfifo,
+    }
+    for kind, content in bad.items():
+        command = ("tiny.pth", "--generate_prediction", "--predictor_name=text:@phrases.txt", *OUT)
+        yield Attack(f"phrases, {kind}", "synthesize", command, {"phrases.txt": content}, says="phrases.txt")
+
+
 ATTACKS = [
     *node_attacks(),
     *array_attacks(),
@@ -1017,4 +1080,6 @@ ATTACKS = [
     *predictor_attacks(),
     *name_attacks(),
     *number_attacks(),
+    *picture_attacks(),
+    *phrase_attacks(),
 ]

@@ -37,7 +37,7 @@ def test_table_is_large_and_its_names_differ() -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
     assert {attack.program for attack in TRIED} >= {
         "synthesize", "train_boundary", "rescore", "manipulate", "simple_manipulate",
-        "higan.checkpoints", "higan.generators", "higan.predictors",
+        "higan.checkpoints", "higan.generators", "higan.predictors", "higan.inversion",
     }  # fmt: skip
 
 
