@@ -75,7 +75,9 @@ class View:
 
 
 class Session:
-    """A generator with its boundaries and predictor, for any number of visitors, one request at a time.
+    """A generator with its boundaries and predictor, for any number of visitors.
+
+    One request is answered at a time; meanwhile one picture may be inverted.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ class Session:
         self.generator, self.predictor = generator, predictor
         self.model = shlex.join(model or [generator.name])
         self.boundaries = {boundary.name: boundary for boundary in boundaries}
-        self.lock = threading.Lock()
+        self.lock, self.inverting = threading.Lock(), threading.Lock()
         self.closed = threading.Event()
         self.states: OrderedDict[bytes, Any] = OrderedDict()
         self.statistics: Statistics | None = None
@@ -141,6 +143,7 @@ class Session:
         picture = decode_picture(io.BytesIO(content), "the picture", size, crop, channels=channels)
         with self.lock:
             self.statistics = self.statistics or sample_statistics(self.generator, progress=self.until_closed)
+        with self.inverting:
             _, features = load_features(None, self.generator.predictor, self.generator.device)
             found = invert(
                 self.generator,
@@ -171,13 +174,15 @@ class Session:
             path = boundary.info.get("path", f"{name}_boundary.npy")
             end = f"{layers if layered(boundary.space) else ''} distance={shift.distance:g}"
             lines.append(f"({name}, {boundary.space}): {path}{end}")
+        own = view.code is not None
+        remark = ["# code.npy: what ↓ Code saves while no slider is moved"] if own else []
         if not lines:
-            codes = "-i code.npy" if view.code is not None else f"--seed={view.seed} --num={view.number + 1}"
-            return f"python synthesize.py {self.model} {codes} --save_raw_synthesis"
-        codes = "-c code.npy" if view.code is not None else f"--seed={view.seed} --samples={view.number}"
+            codes = "-i code.npy" if own else f"--seed={view.seed} --num={view.number + 1}"
+            return "\n".join([*remark, f"python synthesize.py {self.model} {codes} --save_raw_synthesis"])
+        codes = "-c code.npy" if own else f"--seed={view.seed} --samples={view.number}"
         edit = f"python manipulate.py {self.model} explorer.txt {codes} --combine"
-        steps = "--start_distance=0 --end_distance=1 --step=3"
-        return "\n".join(["cat > explorer.txt <<'END'", *lines, "END", f"{edit} {steps} --generate_html -o explorer"])
+        edit += " --start_distance=0 --end_distance=1 --step=3 --generate_html -o explorer"
+        return "\n".join([*remark, "cat > explorer.txt <<'END'", *lines, "END", edit])
 
     def until_closed(self, steps: Iterable[T]) -> Iterator[T]:
         """Yield the steps of some long work; raise HiganError at the next one once `closed` is set."""

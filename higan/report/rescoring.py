@@ -163,7 +163,7 @@ def _summary(rescoring: Rescoring) -> str:
         words.append(f"{others} directions without a score.")
     samples = f"{rescoring.num} samples"
     if rescoring.interval_width is not None:
-        samples += f", fewer for moves whose interval was at most {rescoring.interval_width:g} sd wide before"
+        samples += f" (fewer for moves whose interval was soon at most {rescoring.interval_width:g} sd wide)"
     return " ".join(words) + f" {samples}, moved by {rescoring.distance:g}; sd: standard deviations of a score."
 
 
@@ -400,7 +400,8 @@ def _details(rescoring: Rescoring) -> dict[str, str | list[str]]:
         samples += f"; a move is measured until its interval is at most {rescoring.interval_width:g} sd wide"
     if rescoring.interval_width is not None and rescoring.controls:
         counts = rescoring.table["control_samples"]
-        control += f", measured on {counts.min():.0f} to {counts.max():.0f} samples; their sampling noise raises the "
+        counted = " to ".join(dict.fromkeys(f"{count:.0f}" for count in (counts.min(), counts.max())))
+        control += f", measured on {counted} samples; their sampling noise raises the "
         control += f"limits of chance by {_number(rescoring.limit_noise())} sd at most"
     rows["Samples"] = samples
     if rescoring.layers:

@@ -142,13 +142,22 @@ def test_the_command_makes_the_same_edit(
     np.testing.assert_allclose(
         np.load("explorer/combined_manipulated_wp.npy")[:, -1], np.load(io.BytesIO(code)), atol=1e-5
     )
-    assert "synthesize.py" in session.command(View())
-    assert "-i code.npy" in session.command(View(code=torch.zeros(1, LAYERS, 16)))
+    assert session.command(View()).startswith("python synthesize.py tiny.pth --seed=0 --num=1 ")
+    own = View(code=torch.ones(1, LAYERS, 16))
+    Path("code.npy").write_bytes(session.save(own))
+    _, script, *arguments = shlex.split(session.command(own).splitlines()[-1])
+    assert script == "synthesize.py" and run("synthesize", *arguments, "-o", "own") == 0
+    np.testing.assert_array_equal(np.load("own/wp.npy"), np.load("code.npy"))
+    own.shifts["lights"] = Shift(1.0)
+    Path("explorer.txt").write_text("\n".join(session.command(own).splitlines()[2:-2]) + "\n")
+    _, _, *arguments = shlex.split(session.command(own).splitlines()[-1])
+    assert run("manipulate", *arguments, "--force") == 0
+    moved = np.load("explorer/combined_manipulated_wp.npy")
+    np.testing.assert_allclose(moved[:, -1], np.load(io.BytesIO(session.save(own))), atol=1e-5)
     monkeypatch.setitem(session.boundaries["lights"].info, "path", "$(touch run)`touch run`.npy")
     *lines, _ = session.command(View(shifts={"lights": Shift(1.0)})).splitlines()
     subprocess.run(["bash", "-c", "\n".join(lines)], check=True)
     assert "$(touch run)" in Path("explorer.txt").read_text() and not Path("run").exists(), "a shell runs nothing of it"
-    assert "-c code.npy" in session.command(View(code=torch.zeros(1, LAYERS, 16), shifts={"lights": Shift(1.0)}))
 
 
 def test_a_picture_is_inverted(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,6 +456,31 @@ def test_samples_are_kept_and_come_back(page: Any) -> None:
     with page.expect_download() as download:
         page.locator("#save").click()
     assert np.load(download.value.path()).shape == (1, LAYERS, 16)
+    assert download.value.suggested_filename == "code.npy"
+
+
+def test_the_command_is_copied(page: Any) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.wait_for_function("() => document.querySelector('#command').textContent")
+    page.locator("#copy").click()
+    page.wait_for_function("() => document.querySelector('#say').textContent === 'Copied.'")
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#command").text_content()
+
+
+def test_sliders_move_while_a_picture_is_inverted(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    def slow(*_: Any, **__: Any) -> None:
+        assert not session.lock.locked()
+        shown.append(session.show(View()))
+        raise HiganError("enough")
+
+    monkeypatch.setattr(sessions, "invert", slow)
+    content = io.BytesIO()
+    Image.new("RGB", (40, 30), "orange").save(content, "PNG")
+    with pytest.raises(HiganError, match="enough"):
+        session.invert(content.getvalue())
+    assert shown
 
 
 def test_a_picture_is_uploaded(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

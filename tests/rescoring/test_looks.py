@@ -180,7 +180,7 @@ def test_where_it_is_told(fixed: Rescoring, early: Rescoring, tmp_path: Path) ->
     rows = list(csv.DictReader(to_csv(early).splitlines()))
     assert [int(row["samples"]) for row in rows[::3]][:6] == [*early.table["samples"][0].astype(int), early.samples(0)]
     page = rescoring_page(early)
-    assert "400 samples, fewer for moves whose interval was at most" in page and "Samples</th>" in page
+    assert "400 samples (fewer for moves whose interval was soon at most" in page and "Samples</th>" in page
     assert f", on {early.table['samples'][0, 1]:.0f} samples" in page
     assert "their sampling noise raises the limits of chance by" in page
     write_rescoring(early, tmp_path)

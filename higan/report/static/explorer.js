@@ -16,11 +16,18 @@
   let state = { seed: 0, number: 0, code: null, shifts: {}, active: "" };
   let before = false;
   const asked = () => (before ? { ...state, shifts: {}, active: "" } : state);
+  const wrong = (error) => {
+    say.textContent = error instanceof TypeError ? "The explorer has been closed; start it again." : error.message;
+    say.dataset.wrong = "1";
+  };
+  const remark = (text) => { say.textContent = text; delete say.dataset.wrong; };
   const post = async (what, content) => {
     const response = await fetch(what, { method: "POST", body: content });
     if (!response.ok) throw new Error(await response.text());
     return response;
   };
+
+  const signed = (value) => (value > -0.05 ? "+" : "−") + Math.abs(value).toFixed(1);
 
   // one request at a time; what was asked for meanwhile is only the newest
   let busy = false, again = false;
@@ -39,14 +46,13 @@
           const value = answer.scores[index];
           row.style.setProperty("--value", Math.max(-3, Math.min(3, value)) / 3);
           row.classList.toggle("low", value < 0);
-          one("output", row).textContent = (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
+          one("output", row).textContent = signed(value);
         });
-        if (say.dataset.wrong) { say.textContent = ""; delete say.dataset.wrong; }
+        if (say.dataset.wrong) remark("");
         if (!again) one("#command").textContent = await (await post("command", JSON.stringify(state))).text();
       } while (again);
     } catch (error) {
-      say.textContent = error instanceof TypeError ? "The explorer has been closed; start it again." : error.message;
-      say.dataset.wrong = "1";
+      wrong(error);
     }
     busy = false;
     if (again) show();
@@ -56,7 +62,7 @@
   const draw = () => rows.forEach((row) => {
     const shift = state.shifts[row.dataset.name];
     one(".slider", row).value = shift ? shift.distance : 0;
-    one("output", row).textContent = shift ? (shift.distance < 0 ? "−" : "+") + Math.abs(shift.distance).toFixed(1) : "0";
+    one("output", row).textContent = shift ? signed(shift.distance) : "0";
     const layers = one(".layers", row);
     if (layers && shift) layers.value = shift.layers;
     row.classList.toggle("moved", Boolean(shift));
@@ -77,7 +83,9 @@
   });
 
   const go = (changes) => { state = { ...state, active: "", ...changes }; draw(); show(); };
-  one("#next").addEventListener("click", () => go({ number: state.code ? state.number : state.number + 1, code: null }));
+  let looking = false;
+  const leave = (changes) => { if (!looking) remark(""); go(changes); };
+  one("#next").addEventListener("click", () => leave({ number: state.code ? state.number : state.number + 1, code: null }));
   one("#reset").addEventListener("click", () => go({ shifts: {} }));
   const compare = one("#compare");
   const hold = (on) => { before = on; compare.setAttribute("aria-pressed", String(on)); show(); };
@@ -93,29 +101,37 @@
     image.alt = `${one("#name").textContent}, as it was kept`;
     button.type = "button";
     button.append(image);
-    button.addEventListener("click", () => { state = structuredClone(kept); draw(); show(); });
+    button.addEventListener("click", () => leave(structuredClone(kept)));
     item.append(button);
     one("#kept").append(item);
+  });
+  one("#copy").addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(one("#command").textContent);
+      remark("Copied.");
+    } catch { getSelection().selectAllChildren(one("#command")); }
   });
   one("#save").addEventListener("click", async () => {
     try {
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await (await post("save", JSON.stringify(state))).blob());
-      link.download = "code.npy";
+      link.download = Object.keys(state.shifts).length ? "moved.npy" : "code.npy";
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-    } catch (error) { say.textContent = error.message; }
+    } catch (error) { wrong(error); }
   });
   one("#upload").addEventListener("change", async (event) => {
     const file = event.target.files[0];
     event.target.value = "";
     if (!file) return;
-    say.textContent = `Looking for the code of ${file.name} …`;
+    remark(`Looking for the code of ${file.name} …`);
+    looking = true;
     try {
       const answer = await (await post("invert", file)).json();
-      say.textContent = `${file.name}: ${answer.remark}`;
+      remark(`${file.name}: ${answer.remark}`);
       go({ code: answer.code, shifts: {} });
-    } catch (error) { say.textContent = error.message; }
+    } catch (error) { wrong(error); }
+    looking = false;
   });
   show();
 })();
