@@ -505,11 +505,17 @@ def test_two_people_do_not_mix(visit: Callable[..., Any], address: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling(visit: Callable[..., Any], address: str, scheme: str) -> None:
-    page = loaded(visit(address, width=390, height=844, color_scheme=scheme))
+    page = loaded(visit(address, width=390, height=844, color_scheme=scheme, quiet=True))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator('.direction[data-name="view"]').scroll_into_view_if_needed()
     box = page.locator(".screen").bounding_box()
     assert box["y"] >= 0 and box["y"] + box["height"] <= 844  # the picture stays in sight
+    page.locator('.direction[data-name="lights"] .slider').press("End")
+    page.locator('.direction[data-name="lights"] .layers').fill("99")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#say').dataset.wrong")
+    box = page.locator("#say").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 844  # so does what was wrong
 
 
 def test_a_closed_server_is_said_to_be_closed(visit: Callable[..., Any], address: str) -> None:
