@@ -170,8 +170,7 @@ def rescore(
         with blocks.of(name, plan, batch_size) if blocks is not None else nullcontext() as kept:
             return measure(generator, predictor, plan, batch_size, bar.update, kept, wide)
 
-    tested = (distance, distance / 2) if control else (distance,)
-    repeated = sum(layered(boundary.space) for boundary in boundaries) * len(tested) if layers else 0
+    repeated = sum(layered(boundary.space) for boundary in boundaries) if layers else 0
     total = num * (len(plan.moves) + repeated + (len(swaps.moves) if swaps else 0))
     bar = progress(total=total, desc="rescoring", unit="move")
 
@@ -187,17 +186,32 @@ def rescore(
         directions.append(direction)
 
     rows = [index for index, direction in enumerate(directions) if direction.chosen]
-    moves: list[Move] = [
-        Step(steps[row] * (reach / distance), directions[row].chosen) for reach in tested for row in rows
-    ]
-    own = [directions[row].target for row in rows] * len(tested)
-    again = Plan(base, moves, len(outputs), own, looks=looks)
-    chosen = measured("chosen", again, np.eye(len(outputs), dtype=np.bool_)[own]) if rows else None
-    add_chosen(table, rows, chosen, weights)
+
+    def repeat(name: str, rows: Sequence[int], part: float) -> Sums:
+        """Measure the directions `rows` at exactly their chosen layers, moved by `part` of the distance."""
+        moves: list[Move] = [Step(steps[row] * part, directions[row].chosen) for row in rows]
+        own = [directions[row].target for row in rows]
+        again = Plan(base, moves, len(outputs), own, looks=looks)
+        return measured(name, again, np.eye(len(outputs), dtype=np.bool_)[own])
+
     norms = [step.double().norm(dim=-1).cpu().numpy() for step in steps]
-    for index, direction in enumerate(directions):
-        scale = (norms[index] / np.maximum(norms[-1], 1e-12)) if control and layered(direction.space) else None
-        judge_direction(table, direction, index, scale, sums.values["base"], distance, seed)
+
+    def judge_rows(rows: Sequence[int]) -> None:
+        """Judge the directions `rows` by what was measured of them."""
+        for row in rows:
+            of_layers = control and layered(directions[row].space)
+            scale = norms[row] / np.maximum(norms[-1], 1e-12) if of_layers else None
+            judge_direction(table, directions[row], row, scale, sums.values["base"], distance, seed)
+
+    chosen = repeat("chosen", rows, 1.0) if rows else None
+    add_chosen(table, rows, chosen, weights)
+    judge_rows(range(len(directions)))
+    doubtful = [row for row in rows if control and directions[row].mark != VERIFIED]
+    if doubtful:
+        # A score that saturates may show at half of the distance what it cannot show at the whole.
+        bar.total += num * len(doubtful)
+        add_half(table, doubtful, repeat("half", doubtful, 0.5), weights)
+        judge_rows(doubtful)
 
     hierarchies = {}
     if layers:
@@ -320,10 +334,7 @@ def column_table(sums: Sums, places: NDArray[np.int64], weights: NDArray[np.floa
 
 
 def add_chosen(table: Table, rows: Sequence[int], chosen: Sums | None, weights: NDArray[np.float64]) -> None:
-    """Add what was measured at exactly the chosen layers of the directions `rows`; the others have all layers moved.
-
-    The moves of `chosen` are those by the whole distance and then, where there is a control, those by half of it.
-    """
+    """Add what was measured at exactly the chosen layers of the directions `rows`; the others have all layers moved."""
     for name in ("delta", "signed"):
         for part in ("", "_low", "_high"):
             table[f"chosen_{name}{part}"] = table[f"{name}{part}"][:, 0].copy()
@@ -335,7 +346,7 @@ def add_chosen(table: Table, rows: Sequence[int], chosen: Sums | None, weights: 
         table["chosen_samples"] = table["samples"][:, 0].copy()
     if chosen is None:
         return
-    values, counts, count = chosen.values, chosen.counts, len(rows)
+    values, counts = chosen.values, chosen.counts
     found: dict[str, NDArray[Any]] = {
         "chosen_risen": values["risen"] / counts[:, None],
         "chosen_image_change": values["change"] / counts,
@@ -345,9 +356,13 @@ def add_chosen(table: Table, rows: Sequence[int], chosen: Sums | None, weights: 
     for name, source in (("delta", "clamped"), ("signed", "signed")):
         found |= named(f"chosen_{name}", estimate_moves(chosen, source, weights))
     for name, of_moves in found.items():
-        table[name][list(rows)] = of_moves[:count]
-        if name.startswith("chosen_signed") and len(of_moves) > count:
-            table[name.replace("chosen", "half")][list(rows)] = of_moves[count:]
+        table[name][list(rows)] = of_moves
+
+
+def add_half(table: Table, rows: Sequence[int], half: Sums, weights: NDArray[np.float64]) -> None:
+    """Add what was measured of the directions `rows` by half of the distance; the others have NaN."""
+    for name, of_moves in named("half_signed", estimate_moves(half, "signed", weights)).items():
+        table[name][list(rows)] = of_moves
 
 
 def judge_direction(

@@ -161,7 +161,8 @@ def test_all_are_narrow_at_once() -> None:
     assert (result.table["samples"] == 100).all() and (result.table["chosen_samples"] == 100).all()
     assert result.directions[0].scores.shape == (100, 6)
     chosen = sum(bool(direction.chosen) for direction in result.directions)
-    assert sum(drawn) == 100 * (1 + 5 * 5) + 100 * (1 + 2 * chosen) + 400 * 5, "the layer swap takes all"
+    assert chosen == sum(direction.mark != "verified" for direction in result.directions), "all are moved by half, too"
+    assert sum(drawn) == 100 * (1 + 5 * 5) + 2 * 100 * (1 + chosen) + 400 * 5, "the layer swap takes all"
     assert result.table["base_std"] == pytest.approx(
         rescore(make_generator(), made, boundaries(), **OPTIONS | {"num": 100}).table["base_std"]
     )
