@@ -64,8 +64,8 @@ def main() -> None:
         raise HiganError("--picture and --latent_codes_path both say what to edit; leave one out")
     if args.picture and args.samples:
         raise HiganError("--samples chooses among samples; with --picture there is one picture: leave it out")
-    if args.blend and not args.picture:
-        raise HiganError("--blend needs the picture to blend with: give --picture FILE")
+    if (args.blend or args.crop != "center") and not args.picture:
+        raise HiganError("--blend and --crop are about a picture of yours: give --picture FILE")
     require_range(args, {"invert_steps": 10}, {"invert_steps": 10**6})
     from higan.logs import log_written, open_log
 

@@ -511,7 +511,8 @@ def test_one_picture_in_one_go(
     assert run("simple_manipulate", *arguments, "--blend") == 0
     assert "looking for the code of photo.png in 12 steps" in capsys.readouterr().out
     assert np.load("out/tiny_bright_manipulated_wp.npy").shape == (1, 5, 6, 16)
-    assert run("simple_manipulate", "tiny.pth", "bright", "--blend", "-o", "bad") == 2
+    for option in ("--blend", "--crop=stretch"):
+        assert run("simple_manipulate", "tiny.pth", "bright", option, "-o", "bad") == 2
     assert run("simple_manipulate", *arguments, "-c", "photo.npy") == 2
     assert run("simple_manipulate", *arguments, "--samples=3") == 2
     assert run("simple_manipulate", "tiny.pth", "bright", "--picture", "none.png", "-o", "bad") == 2

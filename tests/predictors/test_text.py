@@ -258,6 +258,13 @@ def test_folders_that_are_no_model_are_refused(copy: Path) -> None:
     load_text("a bed", copy)
 
 
+def test_pictures_of_another_size_than_the_network_s(copy: Path, images: torch.Tensor) -> None:
+    path = copy / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"crop_size": {"height": 16, "width": 16}}))
+    with pytest.raises(HiganError, match=r"failed \(ValueError: Input image size"):
+        load_text("a bed", copy).predict(images)
+
+
 def test_weights_of_other_programs(clip: Path, copy: Path, images: torch.Tensor) -> None:
     """PyTorch files, half precision, buffers that older versions kept, and weights in several parts."""
     expected = load_text(TEXT, clip).predict(images)["attribute"]
