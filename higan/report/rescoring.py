@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,13 +171,14 @@ def _summary(rescoring: Rescoring) -> str:
 def _answers(rescoring: Rescoring, folder: Path | None) -> list[tuple[str, list[Said]]]:
     """Return the answers by what they say, in words; those of directions without a score come last."""
     groups: dict[str, list[Said]] = {}
+    files = Counter((direction.name, direction.space) for direction in rescoring.directions)
     for answer in rescoring.answers():
         direction = rescoring.directions[answer.index]
         kind = KINDS[answer.mark] if answer.named else "Found without a score"
         rest = answer.sentence()[len(answer.name) :]
-        said = Said(
-            answer.index, answer.name, direction.level, rest, "" if folder is None else _edit_page(folder, direction)
-        )
+        alone = files[direction.name, direction.space] == 1  # else nothing tells whose edits a page shows
+        edit = _edit_page(folder, direction) if folder is not None and alone else ""
+        said = Said(answer.index, answer.name, direction.level, rest, edit)
         groups.setdefault(kind, []).append(said)
     return list(groups.items())
 
@@ -251,14 +253,15 @@ def _layer_rows(rescoring: Rescoring) -> list[Row]:
                 _number(value),
                 _sortable(value),
                 float(np.clip(np.nan_to_num(value / most), -1, 1)) if most else 0.0,
-                title=f"{direction.name}, layer {layer}: {_tip(value, low, high, limit)}; Δ {_number(delta)} sd{where}",
+                title=f"{direction.label}, layer {layer}: {_tip(value, low, high, limit)}; "
+                f"Δ {_number(delta)} sd{where}",
                 marked=layer in direction.verified,
                 weak=bool(abs(value) <= limit),
             )
             for layer, value, low, high, delta, limit, where in zip(rescoring.layers, *table, limits, on, strict=True)
         ]
         note = _number(centers[index], 1), _sortable(centers[index])
-        rows.append(Row(direction.name, direction.level, cells, *note, index))
+        rows.append(Row(direction.label, direction.level, cells, *note, index))
     return sorted(rows, key=lambda row: (_level_order(row.level), row.note_value))
 
 
@@ -271,7 +274,7 @@ def _image_rows(rescoring: Rescoring) -> list[Row]:
         return [Cell(_number(value, 1), _sortable(value), _share(value, most)) for value in values]
 
     rows = [
-        Row(direction.name, direction.level, cells(values))
+        Row(direction.label, direction.level, cells(values))
         for direction, values in zip(rescoring.directions, change, strict=True)
     ]
     if rescoring.controls:
@@ -300,14 +303,14 @@ def _leak_rows(rescoring: Rescoring, columns: Sequence[int]) -> list[Row]:
                 _number(value[index, output], 1),
                 _sortable(value[index, output]),
                 float(np.clip(np.nan_to_num(value[index, output] / most), -1, 1)),
-                title=f"{direction.name} moved: {rescoring.outputs[output].name} "
+                title=f"{direction.label} moved: {rescoring.outputs[output].name} "
                 + _tip(value[index, output], low[index, output], high[index, output], limit[index, output]),
                 marked=output == direction.target,
                 weak=bool(low[index, output] <= 0 <= high[index, output]),
             )
             for output in columns
         ]
-        rows.append(Row(direction.name, direction.level, cells))
+        rows.append(Row(direction.label, direction.level, cells))
     return sorted(rows, key=lambda row: _level_order(row.level))
 
 
@@ -367,7 +370,7 @@ def _strips(rescoring: Rescoring) -> tuple[list[dict[str, Any]], tuple[int, int]
     strips: list[dict[str, Any]] = [
         {
             "index": index,
-            "name": direction.name,
+            "name": direction.label,
             "level": direction.level,
             "data": to_base64(file),
             "sample": int(sample),

@@ -75,6 +75,11 @@ class Direction:
     sha256: str = ""
 
     @property
+    def label(self) -> str:
+        """The name, with its list where there are several."""
+        return f"{self.name} ({self.recipe})" if self.recipe else self.name
+
+    @property
     def verified(self) -> tuple[int, ...]:
         """The chosen layers where the control verifies them, else ()."""
         return self.chosen if self.mark == VERIFIED else ()
@@ -308,7 +313,7 @@ class Rescoring:
         ]
         return Answer(
             index=index,
-            name=direction.name if not direction.recipe else f"{direction.name} ({direction.recipe})",
+            name=direction.label,
             named=direction.named,
             score=self.outputs[target].name,
             mark=direction.mark,

@@ -649,6 +649,9 @@ def test_lists_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     write_boundary(make_boundary("warmth", (1, 64)), place / "second")
     with (place / "second" / "list.txt").open("a") as file:
         file.write("(warmth, w): warmth_boundary.npy\n")
+    (place / "edits").mkdir()
+    for name in ("red", "warmth"):
+        (place / "edits" / f"{name}_w_viz.html").touch()
     command = ("rescore", place / "tiny.pth", place / "first" / "list.txt", place / "second" / "list.txt", *PREDICTOR)
     assert run(*command, "-N", 6, "--layerwise_rescoring", "-o", place / "out", "--device", "cpu") == 0
     record = json.loads((place / "out" / "rescore.json").read_text())
@@ -663,7 +666,11 @@ def test_lists_side_by_side(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert first["leak"][0] == pytest.approx(others.mean() / effect[0, red], rel=1e-3)
     assert first["worst"][0] == pytest.approx(others.max() / effect[0, red], rel=1e-3)
     assert {"first_red_w_scores.npy", "second_red_w_scores.npy"} <= {path.name for path in (place / "out").iterdir()}
-    assert "Lists side by side" in (place / "out" / "rescore.html").read_text()
+    page = (place / "out" / "rescore.html").read_text()
+    assert "Lists side by side" in page and 'href="../edits/warmth_w_viz.html"' in page
+    assert "red_w_viz.html" not in page  # whose edits these are is not told
+    tables = page.split("<tbody>")[2:]
+    assert len(tables) >= 4 and all("red (first)" in table for table in tables if "red" in table)
     (place / "b:c.txt").write_text((place / "second" / "list.txt").read_text().replace(": ", ": second/"))
     odd = (place / "first" / "list.txt", place / "b:c.txt")
     assert_refused(capsys, "cannot be part of a file's", "rescore", place / "tiny.pth", *odd, *PREDICTOR, "-N", 6)
