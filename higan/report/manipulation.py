@@ -37,9 +37,10 @@ def pad_headings(across: Axis, down: Axis) -> tuple[list[str], int]:
     """Return what stands over each picture of a pad, row by row, and the index of the origin.
 
     >>> pad_headings(Axis("a", ["Origin", "+1"], 0), Axis("b", ["Origin"], 0))
-    (['Origin', 'a +1, b Origin'], 0)
+    (['Origin', 'a +1, b 0'], 0)
     """
-    headings = [f"{across.name} {first}, {down.name} {second}" for second in down.headings for first in across.headings]
+    steps = [["0" if heading == "Origin" else heading for heading in axis.headings] for axis in (across, down)]
+    headings = [f"{across.name} {first}, {down.name} {second}" for second in steps[1] for first in steps[0]]
     origin = down.origin * len(across.headings) + across.origin
     if across.headings[across.origin] == down.headings[down.origin] == "Origin":
         headings[origin] = "Origin"
