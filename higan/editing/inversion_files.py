@@ -151,8 +151,8 @@ class InversionRun:
                 self.run.write(f"{self.space}.npy", start, result.codes.numpy())
                 self.run.write("inversion.npy", start, figures)
                 self.run.write("loss.npy", start, result.losses.T)
-                log.info("pictures %d to %d: %.1f dB on average", start, start + len(figures) - 1, result.psnr.mean())
                 start += len(figures)
+                log.info("%d of %d found; the last ones: %.1f dB", start, self.run.num, result.psnr.mean())
             self.run.finish(block)
             self.run.drain()  # a block takes minutes: what is done should count at once
 
@@ -264,8 +264,8 @@ class InversionRun:
             shown,
             losses=losses.mean(axis=0),
             title=f"{self.generator.name}: inversion",
-            summary=f"{self.run.num} picture{'s' if self.run.num != 1 else ''}, found again with "
-            f"{psnr.mean():.1f} dB on average. Edit them with {model}-c {self.folder / f'{self.space}.npy'}.",
+            summary=f"Found again with {psnr.mean():.1f} dB{' on average' if self.run.num > 1 else ''}; "
+            f"pictures: {self.run.num}. Edits take {model}-c {self.folder / f'{self.space}.npy'}.",
             total=self.run.num,
             details={
                 "Codes": f"found in {say_space(self.space)}",
