@@ -122,6 +122,59 @@ def sample_factors(num: int, seed: int, start: int = 0) -> dict[str, Tensor]:
     }
 
 
+def normals(factors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+    """Draw independent standard normal variables of which the scenes are a function, given the scenes.
+
+    A binary factor is 1 where its variable is positive, a uniform one is 2 Phi(variable) - 1, and a hue is the angle of
+    two variables. What a scene leaves open (how far on its side a variable is, the length of the two) is drawn.
+
+    Parameters
+    ----------
+    factors : dict from the name of every factor and nuisance to float32 [num], as `sample_factors` gives them.
+    generator : of the draws.
+
+    Returns
+    -------
+    float32 [num, D], with D = `NUM_NORMALS`; its rows are standard normal where the factors are `sample_factors`'.
+    """
+    columns = []
+    for factor in FACTORS:
+        value = factors[factor.name]
+        drawn = torch.randn(2, len(value), generator=generator)
+        if factor.hue:
+            length, angle = drawn.square().sum(dim=0).sqrt(), math.pi * value
+            columns += [length * torch.cos(angle), length * torch.sin(angle)]
+        elif factor.kind == "binary":
+            columns.append(drawn[0].abs() * (2 * value - 1))
+        else:
+            columns.append(_quantile(value))
+    columns += [_quantile(factors[name]) for name in NUISANCES]
+    return torch.stack(columns, dim=1)
+
+
+def score_directions() -> dict[str, Tensor]:
+    """Unit direction [NUM_NORMALS] of `normals` in which each score grows: an axis, or of a hue one of a plane."""
+    directions: dict[str, Tensor] = {}
+    axes, column = torch.eye(NUM_NORMALS), 0
+    for factor in FACTORS:
+        if factor.hue:
+            for name, degrees in _HUE_SCORES[factor.name].items():
+                angle = math.radians(degrees)
+                directions[name] = math.cos(angle) * axes[column] + math.sin(angle) * axes[column + 1]
+        else:
+            directions[factor.name] = axes[column]
+        column += 1 + factor.hue
+    return directions
+
+
+def _quantile(uniform: Tensor) -> Tensor:
+    """Standard normal variables of uniform ones on [-1, 1]."""
+    return math.sqrt(2) * torch.erfinv(uniform.clamp(-1 + 1e-6, 1 - 1e-6))
+
+
+NUM_NORMALS = sum(1 + factor.hue for factor in FACTORS) + len(NUISANCES)
+
+
 def labels(factors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Targets of the predictor, one per score, in the order of `SCORE_NAMES`.
 
