@@ -64,7 +64,7 @@ class Inversion:
         picture has any, at 16 x 16 pixels.
 
     >>> higan.invert(generator, pictures)  # doctest: +SKIP
-    Inversion of 1 pictures: 41.2 dB on average, codes of wp
+    Inversion of 1 picture: 41.2 dB, codes of wp
     """
 
     codes: Tensor
@@ -80,7 +80,9 @@ class Inversion:
         return remark(self.psnr[index], self.code_percentile[index], self.image_percentile[index])
 
     def __repr__(self) -> str:
-        return f"Inversion of {len(self.psnr)} pictures: {self.psnr.mean():.1f} dB on average, codes of {self.space}"
+        num, mean = len(self.psnr), f"{self.psnr.mean():.1f} dB"
+        said = f"1 picture: {mean}" if num == 1 else f"{num} pictures: {mean} on average"
+        return f"Inversion of {said}, codes of {self.space}"
 
 
 @dataclass
@@ -452,7 +454,7 @@ def remark(psnr: float, code_percentile: float, image_percentile: float) -> str:
     """Return the attributes of an `Inversion` of one picture in words."""
     far = []
     if image_percentile >= FAR:
-        far.append(f"{image_percentile:.1f} % of its samples have a nearer neighbour among them")
+        far.append(f"{image_percentile:.1f} % of its samples lie nearer to another one than this picture does to any")
     if code_percentile >= FAR:
         far.append(f"the code lies farther out than {code_percentile:.1f} % of theirs")
     return f"{psnr:.1f} dB" + (f"; outside of what the model draws: {' and '.join(far)}" if far else "")

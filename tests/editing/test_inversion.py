@@ -188,6 +188,7 @@ def test_an_inversion_depends_on_nothing_but_its_picture(generator: Generator) -
     pictures = generator.synthesize(generator.sample(3, 5), "z").cpu().numpy()
     together = higan.invert(generator, pictures, steps=20)
     alone = higan.invert(generator, pictures[1:2], steps=20)
+    assert repr(alone).startswith("Inversion of 1 picture: ")
     assert torch.allclose(together.codes[1:2], alone.codes, atol=2e-3)
 
 

@@ -131,7 +131,7 @@ def test_the_description_beside_the_weights(
 ) -> None:
     torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}, "scenes.pth")
     describe(scores=scores, mean=[0.5, 0.4, 0.3], std=[0.5, 0.6, 0.7], interpolation="bicubic", resize=24)
-    found = load_predictor("timm:resnet18.tag=scenes.pth", device="cpu").predict(images)["attribute"].clone()
+    found = load_predictor("timm:resnet18.a1_in1k=scenes.pth", device="cpu").predict(images)["attribute"].clone()
     torch.testing.assert_close(found, function(expected(state, images, [0.5, 0.4, 0.3], [0.5, 0.6, 0.7])))
 
 

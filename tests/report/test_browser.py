@@ -85,7 +85,7 @@ def test_two_boundaries_are_a_pad(visit: Visit, pad: Path, width: int) -> None:
     assert step_of(page, 0) == 1
     page.locator(".master .slider").nth(1).focus()
     page.keyboard.press("ArrowRight")
-    assert steps_of(page) == [4, 4] and page.locator("#all-reading").text_content() == "warm walls Origin, window +2"
+    assert steps_of(page) == [4, 4] and page.locator("#all-reading").text_content() == "warm walls 0, window +2"
     name, content = saved(page, lambda: card(page, 0).locator(".save-picture").click())
     assert name == "pad_00000_004.png" and Image.open(io.BytesIO(content)).size == (SIZE, SIZE)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
