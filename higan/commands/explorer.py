@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from higan.commands.options import ArgumentParser, require_range
 from higan.errors import HiganError
+
+if TYPE_CHECKING:
+    from higan.directions.boundaries import Boundary
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,12 +59,24 @@ def main() -> None:
         raise HiganError(f"there is no boundary in {place}; train some with train_boundary.py, or give --boundaries")
     generator = load_model(args, listed_files(place))
     entries = read_boundary_list(place, generator.num_layers or None, generator.spaces)
-    boundaries = {entry.boundary.name: entry.boundary for entry in reversed(entries)}
+    boundaries = tell_apart([entry.boundary for entry in entries])
     name = args.predictor_name or generator.predictor or ""
-    compare_files(generator, None, list(boundaries.values()), name, args.force)
+    compare_files(generator, None, boundaries, name, args.force)
     predictor = load_predictor(name, args.device) if name else None
-    session = Session(generator, list(reversed(boundaries.values())), predictor, model_words(args))
+    session = Session(generator, boundaries, predictor, model_words(args))
     serve(session, secrets.token_urlsafe(16), args.port, lambda address: log.info("open %s", address))
+
+
+def tell_apart(boundaries: Sequence[Boundary]) -> list[Boundary]:
+    """Return boundaries of unique names: those of several spaces get theirs as an ending, a repeated one goes."""
+    spaces: dict[str, dict[str, Boundary]] = {}
+    for boundary in boundaries:
+        spaces.setdefault(boundary.name, {}).setdefault(boundary.space, boundary)
+    return [
+        boundary if len(found) == 1 else replace(boundary, name=f"{name}_{space}")
+        for name, found in spaces.items()
+        for space, boundary in found.items()
+    ]
 
 
 def model_words(args: argparse.Namespace) -> list[str]:

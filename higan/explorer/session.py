@@ -141,9 +141,8 @@ class Session:
         """
         size, channels = self.generator.image_size, self.generator.image_channels
         picture = decode_picture(io.BytesIO(content), "the picture", size, crop, channels=channels)
-        with self.lock:
+        with self.inverting:  # drawing goes on meanwhile
             self.statistics = self.statistics or sample_statistics(self.generator, progress=self.until_closed)
-        with self.inverting:
             _, features = load_features(None, self.generator.predictor, self.generator.device)
             found = invert(
                 self.generator,

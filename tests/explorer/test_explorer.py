@@ -282,6 +282,13 @@ def test_the_command_starts_and_stops(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "there is no boundary in boundaries/other; train some" in capsys.readouterr().err
 
 
+def test_boundaries_of_one_name_are_told_apart(session: Session) -> None:
+    lights = [Boundary("lights", direction(str(index)), space) for index, space in enumerate(("w", "z", "w"))]
+    found = program.tell_apart([*lights, session.boundaries["view"]])
+    assert [boundary.name for boundary in found] == ["lights_w", "lights_z", "view"]
+    assert found[0].direction is lights[0].direction and found[1].space == "z"
+
+
 def test_the_command_draws_as_the_explorer_does(monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
     line = ["explorer", "my model.pth", "--class_idx", "3-7", "9", "--translate=0.1,0", "--rotate", "5"]
     monkeypatch.setattr(sys, "argv", line)
@@ -451,6 +458,9 @@ def test_samples_are_kept_and_come_back(page: Any) -> None:
     page.locator("#next").click()
     page.wait_for_function("first => document.querySelector('#picture').src !== first", arg=first)
     assert page.locator("#name").text_content() == "Sample 1"
+    loaded(page).reload()
+    loaded(page).locator("#next").click()
+    page.wait_for_function("first => document.querySelector('#picture').src !== first", arg=first)
     page.locator("#kept button").click()
     page.wait_for_function("first => document.querySelector('#picture').src === first", arg=first)
     with page.expect_download() as download:
@@ -475,12 +485,15 @@ def test_sliders_move_while_a_picture_is_inverted(session: Session, monkeypatch:
         shown.append(session.show(View()))
         raise HiganError("enough")
 
-    monkeypatch.setattr(sessions, "invert", slow)
     content = io.BytesIO()
     Image.new("RGB", (40, 30), "orange").save(content, "PNG")
-    with pytest.raises(HiganError, match="enough"):
-        session.invert(content.getvalue())
-    assert shown
+    for work in ("sample_statistics", "invert"):  # of which the first is done for the first picture alone
+        monkeypatch.setattr(session, "statistics", None)
+        monkeypatch.setattr(sessions, work, slow)
+        with pytest.raises(HiganError, match="enough"):
+            session.invert(content.getvalue())
+        monkeypatch.undo()
+    assert len(shown) == 2
 
 
 def test_a_picture_is_uploaded(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

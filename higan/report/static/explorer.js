@@ -94,16 +94,24 @@
   compare.addEventListener("keydown", (event) => { if ((event.key === " " || event.key === "Enter") && !event.repeat) { event.preventDefault(); hold(true); } });
   compare.addEventListener("keyup", () => hold(false));
 
-  one("#star").addEventListener("click", () => {
-    const kept = structuredClone(state), item = document.createElement("li"), button = document.createElement("button");
-    const image = new Image();
-    image.src = picture.src;
-    image.alt = `${one("#name").textContent}, as it was kept`;
+  // kept for this tab: reloading loses nothing, and two people do not mix
+  const place = `kept ${location.pathname}`;
+  const kept = [];
+  const keep = (entry) => {
+    const item = document.createElement("li"), button = document.createElement("button"), image = new Image();
+    image.src = entry.image;
+    image.alt = `${entry.name}, as it was kept`;
     button.type = "button";
     button.append(image);
-    button.addEventListener("click", () => leave(structuredClone(kept)));
+    button.addEventListener("click", () => leave(structuredClone(entry.state)));
     item.append(button);
     one("#kept").append(item);
+    kept.push(entry);
+  };
+  try { JSON.parse(sessionStorage.getItem(place) ?? "[]").forEach(keep); } catch { /* none */ }
+  one("#star").addEventListener("click", () => {
+    keep({ state: structuredClone(state), name: one("#name").textContent, image: picture.src });
+    try { sessionStorage.setItem(place, JSON.stringify(kept)); } catch { /* no room: kept until the page goes */ }
   });
   one("#copy").addEventListener("click", async () => {
     try {
