@@ -115,6 +115,11 @@ def one_line(text: str) -> str:
     return text if len(text) <= LINE else f"{text[: LINE * 2 // 3]} [...] {text[-LINE // 4 :]}"
 
 
+def counted(num: int, noun: str) -> str:
+    """Return "1 sample" or "2 samples"."""
+    return f"{num} {noun}" if num == 1 else f"{num} {noun}s"
+
+
 def printable(text: str) -> str:
     """Return `text` with control characters, and others that cannot be seen, as backslash escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -159,6 +159,7 @@ def describe(args: argparse.Namespace, synthesis: Synthesis) -> dict[str, Any]:
 
 def write_page(args: argparse.Namespace, synthesis: Synthesis, folder: Path) -> None:
     """Write the page of the first samples."""
+    from higan.logs import counted
     from higan.report import describe_origin, grid_size, write_grid_page
 
     num, columns = grid_size(synthesis.num, args.html_row, args.html_col)
@@ -168,7 +169,7 @@ def write_page(args: argparse.Namespace, synthesis: Synthesis, folder: Path) -> 
         synthesis.pictures(num),
         num=num,
         title=f"{generator.name}: samples",
-        summary=f"{synthesis.num} samples of {generator.name}, {source}.",
+        summary=f"{counted(synthesis.num, 'sample')} of {generator.name}, {source}.",
         columns=columns,
         size=args.viz_size,
         total=synthesis.num,

@@ -21,6 +21,7 @@ from higan.editing.edits import combine, interpolate, mix_styles
 from higan.errors import HiganError
 from higan.generators.layer_sets import format_layers, parse_layers, say_layers
 from higan.generators.network import layered
+from higan.logs import counted
 from higan.report.manipulation import Axis, format_signed, step_headings
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def along_boundary(generator: Generator, codes: Mapping[str, Tensor], move: Move
     return Edited(
         prefix=f"{boundary.name}_{boundary.space}",
         title=boundary.name.replace("_", " "),
-        summary=f"{len(moved)} samples of {generator.name}, moved {where} along the boundary {boundary.name}.",
+        summary=f"{counted(len(moved), 'sample')} of {generator.name}, moved {where} along the boundary "
+        f"{boundary.name}.",
         codes=moved,
         space=space,
         headings=headings,
@@ -237,7 +239,7 @@ def jointly(generator: Generator, codes: Mapping[str, Tensor], edits: Sequence[E
     return Edited(
         prefix="combined",
         title=" + ".join(titles),
-        summary=f"{len(first.codes)} samples of {generator.name}, moved at once along "
+        summary=f"{counted(len(first.codes), 'sample')} of {generator.name}, moved at once along "
         f"{' and '.join(filter(None, (', '.join(titles[:-1]), titles[-1])))}.",
         codes=combine(codes[first.space], [edit.codes for edit in edits]),
         space=first.space,
@@ -294,7 +296,7 @@ def with_mixed_styles(generator: Generator, codes: Mapping[str, Tensor], layers:
     return Edited(
         prefix="style_mixing",
         title="Style mixing",
-        summary=f"{len(contents)} samples of {generator.name}. Each row is a content; each column gives it "
+        summary=f"{counted(len(contents), 'sample')} of {generator.name}. Each row is a content; each column gives it "
         f"{say_layers(chosen)} of its style.",
         codes=torch.cat([contents[:, None], mixed], dim=1),
         space=generator.entry,

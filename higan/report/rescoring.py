@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from higan.files import is_file, write_atomic
 from higan.generators.layer_sets import format_layers
+from higan.logs import counted
 from higan.predictors.predictor import LEVELS
 from higan.report.page import PICTURE_BYTES, describe_groups, encode_rows, fill_page, reduction_notes, to_base64
 
@@ -161,8 +162,8 @@ def _summary(rescoring: Rescoring) -> str:
     count = "boundary" if len(named) == 1 else "boundaries"
     words = [f"Of {len(named)} {count}: {', '.join(parts)}." if parts else f"{len(named)} {count}."] if named else []
     if others := len(rescoring.directions) - len(named):
-        words.append(f"{others} directions without a score.")
-    samples = f"{rescoring.num} samples"
+        words.append(f"{counted(others, 'direction')} without a score.")
+    samples = counted(rescoring.num, "sample")
     if rescoring.interval_width is not None:
         samples += f" (fewer for moves whose interval was soon at most {rescoring.interval_width:g} sd wide)"
     return " ".join(words) + f" {samples}, moved by {rescoring.distance:g}; sd: standard deviations of a score."

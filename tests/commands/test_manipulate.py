@@ -254,6 +254,7 @@ def test_page_says_what_made_it(manipulate: Any) -> None:
         "−3",
         "Origin",
         "24 × 24",
+        "1 sample of tiny",
     ):
         assert expected in text
     assert strips(folder / "lights_w_page.html")[0].shape == (24, 7 * 24, 3)
