@@ -94,7 +94,7 @@ def test_scripts_from_elsewhere(tmp_path: Path) -> None:
 def test_python_example_runs_as_printed(checkout: Path) -> None:
     (program,) = [text for name, text in PYTHON_BLOCKS if not name]
     done = run([sys.executable, "-c", program + "\nprint(images.shape, images[2].mean() > images[0].mean())"], checkout)
-    assert done.stdout.split("\n")[0] == "(3, 64, 64, 3) True"
+    assert done.stdout.split("\n")[0] == "(3, 128, 128, 3) True"
 
 
 def test_first_commands_are_single_lines() -> None:

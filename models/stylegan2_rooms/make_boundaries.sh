@@ -36,4 +36,4 @@ done
 [ -e "$out/recipes.json" ] || python $here/compare_recipes.py "$out/synthesis" --second "$out/judge.pth" \
     --turns "$turns" --num 60 --choice 30 --json "$out/recipes.json" \
     --recipes svm svm_layers ridge_soft_layers gradient_wp_soft
-python $here/measure.py --analysis "$out" --card $here/README.md README.md
+python $here/measure.py --judge "$out/judge.pth" --analysis "$out" --card $here/README.md README.md

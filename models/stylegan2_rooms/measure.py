@@ -27,7 +27,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
 from compare_recipes import card_table
-from train_predictor import degrade, evaluate, label_matrix
+from train_generator import rotation
+from train_predictor import degrade, evaluate, label_matrix, render_many
 
 import higan
 from higan.devices import keep_freed_memory
@@ -52,6 +53,7 @@ RENDER_SEEDS = (3, 4)  # neither the generator's nor the predictor's training sc
 SAMPLE_SEED = 3
 BATCH = 250
 PAIRED_SCENES, PAIRED_BATCH = 500, 25  # scenes of which one factor at a time is drawn anew
+PLANTED_CODES, PLANTED_STEP = 4096, 0.5  # codes z that move by half a standard deviation either way
 LIMIT_DIRECTIONS = 20  # random ones that a limit of chance is estimated from, as rescore.py does by default
 
 
@@ -66,11 +68,7 @@ def sample_images(generator: higan.Generator, num: int) -> Tensor:
 
 def render_images(resolution: int, num: int, seed: int) -> Tensor:
     """uint8 [num, R, R, 3]."""
-    images = [
-        scenes.render(scenes.sample_factors(BATCH, seed=seed, start=start), resolution)
-        for start in range(0, num, BATCH)
-    ]
-    return torch.cat(images).permute(0, 2, 3, 1)
+    return render_many(scenes.sample_factors(num, seed=seed), resolution).permute(0, 2, 3, 1)
 
 
 @torch.inference_mode()
@@ -78,6 +76,11 @@ def scores_and_features(network: RoomsPredictor, images: Tensor) -> tuple[np.nda
     """Raw scores [N, K] and features [N, F] of uint8 images [N, R, R, 3]."""
     features = torch.cat([network.features(network.prepare(block)) for block in images.split(BATCH)])
     return network.head(features).numpy(), features.double().numpy()
+
+
+def judged(network: RoomsPredictor, judge: RoomsPredictor, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Raw scores [N, K] of the predictor and features [N, F] of the judge, of uint8 images [N, R, R, 3]."""
+    return scores_and_features(network, images)[0], scores_and_features(judge, images)[1]
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -93,11 +96,12 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 @dataclass
 class Sources:
-    """Where numbers come from: the model and the predictor, and what make_boundaries.sh left in `analysis`."""
+    """Where numbers come from: the model, the predictor, a `judge`, and what make_boundaries.sh left in `analysis`."""
 
     model: str
     num: int
     analysis: Path | None
+    judge: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -162,20 +166,23 @@ def measure_lighting(generator: higan.Generator, network: RoomsPredictor, names:
 
 
 def samples_part(sources: Sources) -> str:
-    """Return samples against renders of two other seeds, in the predictor's scores and features."""
+    """Return samples against renders of two other seeds, in the predictor's scores and the judge's features."""
     generator = higan.load_generator(sources.model, truncation_psi=1.0, device="cpu")
     network, names, _, _ = read_rooms(PATH)
-    network.fold()
-    images = sample_images(generator, sources.num)
-    renders = [render_images(generator.resolution, sources.num, seed) for seed in RENDER_SEEDS]
-    samples, sample_features = scores_and_features(network, images)
-    (first, first_features), (_, second_features) = (scores_and_features(network, block) for block in renders)
+    judge = read_rooms(sources.judge or PATH)[0]
+    for each in (network, judge):
+        each.fold()
+    samples, sample_features = judged(network, judge, sample_images(generator, sources.num))
+    (first, first_features), (_, second_features) = (
+        judged(network, judge, render_images(generator.resolution, sources.num, seed)) for seed in RENDER_SEEDS
+    )
     floor = frechet_distance(first_features, second_features)
     distance = frechet_distance(sample_features, first_features)
     text = compare(names, samples, first)
     text += (
-        f"\n{sources.num:,} samples and twice as many renders. Fréchet distance in the predictor's features: samples "
-        f"to renders {distance:.2f}, renders to renders {floor:.2f}, ratio {distance / floor:.1f}.\n"
+        f"\n{sources.num:,} samples and twice as many renders. Fréchet distance in the features of "
+        f"{'a judge trained on other renders' if sources.judge else 'the predictor'}: samples to renders "
+        f"{distance:.2f}, renders to renders {floor:.2f}, ratio {distance / floor:.1f}.\n"
     )
     return text + (measure_lighting(generator, network, names) if sources.model == "stylegan2_rooms" else "")
 
@@ -287,6 +294,33 @@ def bold_best(values: np.ndarray, start: int = 0) -> list[str]:
     return [f"**{cell}**" if place == best else cell for place, cell in enumerate(cells)]
 
 
+def planted_part(sources: Sources) -> str:
+    """Return how near the directions come to those that training gave z, as the mapping network brings them to w."""
+    generator = higan.load_generator(sources.model, truncation_psi=1.0, device="cpu")
+    z = generator.sample(PLANTED_CODES, SAMPLE_SEED)
+    w = generator.map(z).double()
+    centred = w - w.mean(dim=0)
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(w))
+    whiten = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    rows, cosines = [], []
+    for boundary in sources.record["boundaries"]:
+        name = boundary["name"]
+        step = PLANTED_STEP * scenes.score_directions()[name] @ rotation()[: scenes.NUM_NORMALS]
+        truth = (generator.map(z + step) - generator.map(z - step)).double().mean(dim=0)
+        found = read_boundary(sources.folder / "boundaries" / f"{name}_boundary.npy").direction[0]
+        direction = torch.from_numpy(found).double()
+        cosines.append([cosine(direction, truth), cosine(whiten @ direction, whiten @ truth)])
+        rows.append([name, boundary["level"], *(f"{value:.2f}" for value in cosines[-1])])
+    means = np.mean(cosines, axis=0)
+    text = markdown(["score", "level", "cosine in w", "cosine in w's covariance"], "llrr", rows)
+    return text + f"\nOn average {means[0]:.2f}, and {means[1]:.2f} in the metric of w's covariance.\n"
+
+
+def cosine(first: Tensor, second: Tensor) -> float:
+    """Return the cosine of the angle between two vectors."""
+    return float(first @ second / (first.norm() * second.norm()))
+
+
 def recipes_part(sources: Sources) -> str:
     """Return how ways to find directions compare, as compare_recipes.py measured it."""
     return card_table(json.loads((sources.folder / "recipes.json").read_text()))
@@ -385,7 +419,8 @@ def draw_factors_anew(network: RoomsPredictor, num: int) -> PairedChanges:
     for start in range(0, num, PAIRED_BATCH):
         first, second = (scenes.sample_factors(PAIRED_BATCH, seed=seed, start=start) for seed in RENDER_SEEDS)
         changed = [first, *(first | {factor.name: second[factor.name]} for factor in scenes.FACTORS)]
-        images = torch.cat([scenes.render(factors, network.resolution) for factors in changed]).float() / 127.5 - 1
+        every = {name: torch.cat([factors[name] for factors in changed]) for name in first}
+        images = render_many(every, network.resolution).float() / 127.5 - 1
         # one degradation for the batch: a generator's flaws do not come and go with a factor
         raw = torch.stack([network(images), network(degrade(images, generator))]).numpy()
         raw = raw.reshape(2, len(changed), PAIRED_BATCH, -1)
@@ -449,8 +484,8 @@ def save_sheets(model: str, folder: Path) -> None:
     """Write samples.jpg, renders.jpg, and six samples moved by -4 to 4 as indoor_lighting.jpg."""
     generator = higan.load_generator(model, truncation_psi=1.0, device="cpu")
     folder.mkdir(parents=True, exist_ok=True)
-    save_sheet(sample_images(generator, BATCH)[:72], folder / "samples.jpg")
-    save_sheet(render_images(generator.resolution, BATCH, RENDER_SEEDS[0])[:72], folder / "renders.jpg")
+    save_sheet(sample_images(generator, BATCH)[:48], folder / "samples.jpg")
+    save_sheet(render_images(generator.resolution, BATCH, RENDER_SEEDS[0])[:48], folder / "renders.jpg")
     boundary = read_boundary(ROOT / "boundaries" / "stylegan2_rooms" / "indoor_lighting_boundary.npy")
     layers, _ = choose_layers(boundary, generator.num_layers)
     codes = generator.to_wp(generator.sample(6, 0), "z")
@@ -463,12 +498,11 @@ def save_sheets(model: str, folder: Path) -> None:
     save_sheet(rows, folder / "indoor_lighting.jpg", columns=1)
 
 
-def save_sheet(images: Tensor, path: Path, columns: int = 12, scale: int = 2) -> None:
+def save_sheet(images: Tensor, path: Path, columns: int = 8) -> None:
     """Write uint8 images [N, H, W, 3] as one sheet."""
     rows, (height, width) = len(images) // columns, images.shape[1:3]
     sheet = images[: rows * columns].reshape(rows, columns, height, width, 3).permute(0, 2, 1, 3, 4)
     picture = Image.fromarray(sheet.reshape(rows * height, columns * width, 3).numpy())
-    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
     picture.save(path, quality=90)
 
 
@@ -480,6 +514,7 @@ PARTS: dict[str, Callable[[Sources], str]] = {
     "swap": swap_part,
     "levels": levels_part,
     "truth": truth_part,
+    "planted": planted_part,
     "recipes": recipes_part,
     "chance": chance_part,
 }
@@ -508,6 +543,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--model", default="stylegan2_rooms", help="name or file (default: stylegan2_rooms)")
     parser.add_argument("--sheets", type=Path, help="folder for samples.jpg, renders.jpg and indoor_lighting.jpg")
     parser.add_argument("--analysis", type=Path, metavar="DIR", help="output folder of make_boundaries.sh")
+    parser.add_argument(
+        "--judge", type=Path, help="whose features the Fréchet distance is of (default: the predictor's)"
+    )
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--card", type=Path, nargs="+", metavar="PAGE", help="pages to write to; default: print")
     return parser.parse_args()
@@ -519,7 +557,7 @@ def main() -> None:
     keep_freed_memory()
     if args.sheets:
         save_sheets(args.model, args.sheets)
-    sources = Sources(args.model, args.num, args.analysis)
+    sources = Sources(args.model, args.num, args.analysis, args.judge)
     wanted = args.parts or (list(PARTS) if args.analysis else WITHOUT_ANALYSIS)
     found = {}
     for name in wanted:

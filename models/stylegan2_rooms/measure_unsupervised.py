@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[str, str | None, str]] = {
     "closed_form": ("closed_form", None, "eigenvectors of the style weights, all layers (SeFa)"),
     "closed_form 3-5": ("closed_form", "3-5", "eigenvectors of the style weights, layers 3-5 (SeFa)"),
     "closed_form 0-2": ("closed_form", "0-2", "eigenvectors of the style weights, layers 0-2 (SeFa)"),
-    "closed_form 6-9": ("closed_form", "6-9", "eigenvectors of the style weights, layers 6-9 (SeFa)"),
+    "closed_form 6-11": ("closed_form", "6-11", "eigenvectors of the style weights, layers 6-11 (SeFa)"),
 }
 
 

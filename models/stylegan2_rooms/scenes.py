@@ -68,6 +68,34 @@ FACTOR_OF: dict[str, str] = {name: factor.name for name, factor in _score_factor
 SCORE_NAMES: tuple[str, ...] = tuple(LEVELS)
 
 
+# What else differs from scene to scene, uniform on [-1, 1]: part of no score, so that no score can be read off a place
+# or a shade that never changes.
+NUISANCES: tuple[str, ...] = (
+    "bed_place",
+    "bed_width",
+    "bed_length",
+    "headboard_height",
+    "lamp_size",
+    "window_place",
+    "window_width",
+    "window_height",
+    "picture_place",
+    "picture_size",
+    "wardrobe_width",
+    "wardrobe_height",
+    "rug_place",
+    "rug_size",
+    "clutter_place",
+    "wall_lightness",
+    "wall_saturation",
+    "bedding_lightness",
+    "bedding_saturation",
+    "furniture_tone",
+    "floor_tone",
+    "textile_tone",
+)
+
+
 def sample_factors(num: int, seed: int, start: int = 0) -> dict[str, Tensor]:
     """Draw independent scene parameters; row i depends on `seed` and `start + i` alone.
 
@@ -79,18 +107,72 @@ def sample_factors(num: int, seed: int, start: int = 0) -> dict[str, Tensor]:
 
     Returns
     -------
-    dict from factor name to float32 [num]; see `Factor` for the ranges.
+    dict from the name of every factor and nuisance to float32 [num]; see `Factor` and `NUISANCES` for the ranges.
     """
     if num < 0 or seed < 0 or start < 0:
         raise ValueError(f"num, seed and start must not be negative, found {num}, {seed}, {start}")
     # A Philox counter step yields four words; whole steps per scene make every scene addressable.
-    steps = -(-len(FACTORS) // 4)
+    steps = -(-(len(FACTORS) + len(NUISANCES)) // 4)
     generator = np.random.Generator(np.random.Philox(key=seed, counter=start * steps))
-    uniform = torch.from_numpy(generator.random((num, 4 * steps))[:, : len(FACTORS)].T.copy())  # [factors, num]
+    uniform = torch.from_numpy(generator.random((num, 4 * steps)).T.copy())  # [4 * steps, num]
+    kinds = [(factor.name, factor.kind) for factor in FACTORS] + [(name, "continuous") for name in NUISANCES]
     return {
-        factor.name: ((uniform[row] < 0.5) if factor.kind == "binary" else 2 * uniform[row] - 1).float()
-        for row, factor in enumerate(FACTORS)
+        name: ((uniform[row] < 0.5) if kind == "binary" else 2 * uniform[row] - 1).float()
+        for row, (name, kind) in enumerate(kinds)
     }
+
+
+def normals(factors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+    """Draw independent standard normal variables of which the scenes are a function, given the scenes.
+
+    A binary factor is 1 where its variable is positive, a uniform one is 2 Phi(variable) - 1, and a hue is the angle of
+    two variables. What a scene leaves open (how far on its side a variable is, the length of the two) is drawn.
+
+    Parameters
+    ----------
+    factors : dict from the name of every factor and nuisance to float32 [num], as `sample_factors` gives them.
+    generator : of the draws.
+
+    Returns
+    -------
+    float32 [num, D], with D = `NUM_NORMALS`; its rows are standard normal where the factors are `sample_factors`'.
+    """
+    columns = []
+    for factor in FACTORS:
+        value = factors[factor.name]
+        drawn = torch.randn(2, len(value), generator=generator)
+        if factor.hue:
+            length, angle = drawn.square().sum(dim=0).sqrt(), math.pi * value
+            columns += [length * torch.cos(angle), length * torch.sin(angle)]
+        elif factor.kind == "binary":
+            columns.append(drawn[0].abs() * (2 * value - 1))
+        else:
+            columns.append(_quantile(value))
+    columns += [_quantile(factors[name]) for name in NUISANCES]
+    return torch.stack(columns, dim=1)
+
+
+def score_directions() -> dict[str, Tensor]:
+    """Unit direction [NUM_NORMALS] of `normals` in which each score grows: an axis, or of a hue one of a plane."""
+    directions: dict[str, Tensor] = {}
+    axes, column = torch.eye(NUM_NORMALS), 0
+    for factor in FACTORS:
+        if factor.hue:
+            for name, degrees in _HUE_SCORES[factor.name].items():
+                angle = math.radians(degrees)
+                directions[name] = math.cos(angle) * axes[column] + math.sin(angle) * axes[column + 1]
+        else:
+            directions[factor.name] = axes[column]
+        column += 1 + factor.hue
+    return directions
+
+
+def _quantile(uniform: Tensor) -> Tensor:
+    """Standard normal variables of uniform ones on [-1, 1]."""
+    return math.sqrt(2) * torch.erfinv(uniform.clamp(-1 + 1e-6, 1 - 1e-6))
+
+
+NUM_NORMALS = sum(1 + factor.hue for factor in FACTORS) + len(NUISANCES)
 
 
 def labels(factors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -101,14 +183,14 @@ def labels(factors: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    factors : dict from factor name to float32 [num].
+    factors : dict from factor name to float32 [num]; a nuisance that it lacks is 0.
 
     Returns
     -------
     dict from score name to float32 [num].
     """
     _check(factors)
-    scene = _Scene({name: value.float() for name, value in factors.items()})
+    scene = _Scene(_complete(factors, torch.device("cpu")))
     targets: dict[str, Tensor] = {}
     for factor in FACTORS:
         value = factors[factor.name].float()
@@ -130,7 +212,7 @@ def render(factors: dict[str, Tensor], resolution: int, device: str | torch.devi
 
     Parameters
     ----------
-    factors : dict from factor name to float32 [num].
+    factors : dict from factor name to float32 [num]; a nuisance that it lacks is 0.
     resolution : height and width of the pictures in pixels.
     device : where to draw.
 
@@ -146,7 +228,7 @@ def render(factors: dict[str, Tensor], resolution: int, device: str | torch.devi
     # Small batches keep the buffers in a processor's cache, large ones keep an accelerator busy.
     rays = _CPU_RAYS if device.type == "cpu" else _ACCELERATOR_RAYS
     batch = max(1, rays // (_SUPERSAMPLING * resolution) ** 2)
-    moved = {factor.name: factors[factor.name].to(device, torch.float32) for factor in FACTORS}
+    moved = _complete(factors, device)
     pictures = torch.empty((num, 3, resolution, resolution), dtype=torch.uint8, device=device)
     for first in range(0, num, batch):
         part = {name: value[first : first + batch] for name, value in moved.items()}
@@ -155,16 +237,27 @@ def render(factors: dict[str, Tensor], resolution: int, device: str | torch.devi
     return pictures
 
 
+@torch.no_grad()
+def boxes(factors: dict[str, Tensor], thing: str) -> Tensor:
+    """Left, top, right and bottom [num, 4] of a thing's place on the picture, from -1 to 1, be it there or not."""
+    scene = _Scene(_complete(factors, torch.device("cpu")))
+    (centre, half), sides = scene.extents[thing], (-1.0, 1.0)
+    corners = torch.tensor([[i, j, k] for i in sides for j in sides for k in sides])
+    column, row, _ = _project(scene, centre[:, None] + half[:, None] * corners)
+    return torch.stack([column.amin(1), row.amin(1), column.amax(1), row.amax(1)], dim=1)
+
+
 _SUPERSAMPLING = 2
 _CPU_RAYS = 1 << 19
 _ACCELERATOR_RAYS = 1 << 23
 _TANGENT = math.tan(math.radians(36.0))  # of half the field of view
 _PITCH = math.radians(-7.0)
 _EYE_HEIGHT = 1.55
-_FLOOR = (0.42, 0.30, 0.20)
 _WHITE = (0.80, 0.79, 0.77)
-_OAK = (0.33, 0.19, 0.10)
-_WALNUT = (0.20, 0.115, 0.065)
+_WALNUT, _OAK, _BIRCH = (0.15, 0.088, 0.055), (0.34, 0.215, 0.125), (0.52, 0.39, 0.265)
+_DARK_PLANKS, _PLANKS, _LIGHT_PLANKS = (0.19, 0.115, 0.07), (0.36, 0.235, 0.145), (0.49, 0.365, 0.255)
+_GREY_CARPET, _CARPET, _BEIGE_CARPET = (0.37, 0.37, 0.375), (0.46, 0.435, 0.40), (0.50, 0.435, 0.355)
+_BLUE_TEXTILE, _LINEN, _CLAY_TEXTILE = (0.20, 0.27, 0.34), (0.52, 0.47, 0.40), (0.46, 0.25, 0.165)
 _DAY_DIRECTION = (-0.80, 0.25, -0.55)
 
 
@@ -176,6 +269,13 @@ def _check(factors: dict[str, Tensor]) -> None:
             f"factors lack {missing}; draw them with sample_factors, which gives all of "
             f"{[factor.name for factor in FACTORS]}"
         )
+
+
+def _complete(factors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Factors and nuisances as float32 [num] on `device`."""
+    middle = torch.zeros_like(factors[FACTORS[0].name])
+    names = [*(factor.name for factor in FACTORS), *NUISANCES]
+    return {name: factors.get(name, middle).to(device, torch.float32) for name in names}
 
 
 class _Scene:
@@ -200,16 +300,24 @@ class _Scene:
         self.cosine, self.sine = torch.cos(yaw), torch.sin(yaw)
         self.side = 1 - 2 * factors["bed_left"]  # 1 where the bed is on the right
         warm, day = factors["warm_lighting"], 0.5 + 0.5 * factors["natural_light"]
-        level = torch.exp2(-0.9 + 0.95 * factors["indoor_lighting"])
-        tint = torch.stack([1 + 0.24 * warm, 1 - 0.02 * warm, 1 - 0.42 * warm])
+        level = torch.exp2(-0.65 + 0.85 * factors["indoor_lighting"])
+        tint = torch.stack([1.02 + 0.20 * warm, 1 - 0.01 * warm, 0.92 - 0.33 * warm])
         self.indoor = level * tint  # [3, num]
-        night, noon = self.colour(0.25, 0.42, 1.0), self.colour(0.58, 0.88, 1.28)
+        night, noon = self.colour(0.30, 0.46, 0.95), self.colour(0.80, 0.93, 1.10)
         self.daylight = (night + (noon - night) * day) * (0.06 + 0.80 * day**1.2)  # [3, num]
         self.sky_low = self.blend(self.colour(0.035, 0.05, 0.13), self.colour(1.05, 1.15, 1.2), day)
         self.sky_high = self.blend(self.colour(0.01, 0.018, 0.07), self.colour(0.28, 0.58, 1.2), day)
         self.hills = self.blend(self.colour(0.006, 0.012, 0.022), self.colour(0.14, 0.30, 0.12), day)
-        self.wall = _hue_colour(factors["wall_hue"], 0.48, 0.23)
-        self.bedding = _hue_colour(factors["bedding_hue"], 0.36, 0.28)
+        # Most walls are light and hardly coloured, a few are a wall of colour; textiles dare a little more.
+        darker, stronger = (_share(factors[f"wall_{name}"]) ** 2 for name in ("lightness", "saturation"))
+        self.wall = _muted_colour(factors["wall_hue"], 0.63 - 0.22 * darker, 0.12 + 0.18 * stronger)
+        darker, stronger = (_share(factors[f"bedding_{name}"]) ** 2 for name in ("lightness", "saturation"))
+        self.bedding = _muted_colour(factors["bedding_hue"], 0.46 - 0.22 * darker, 0.24 + 0.22 * stronger)
+        self.furniture = self.between(_WALNUT, _OAK, _BIRCH, factors["furniture_tone"])
+        planks = self.between(_DARK_PLANKS, _PLANKS, _LIGHT_PLANKS, factors["floor_tone"])
+        carpet = self.between(_GREY_CARPET, _CARPET, _BEIGE_CARPET, factors["floor_tone"])
+        self.floor = torch.where(factors["wood"] > 0, planks, carpet)
+        self.textile = self.between(_BLUE_TEXTILE, _LINEN, _CLAY_TEXTILE, factors["textile_tone"])
         self.light = (torch.zeros_like(self.depth), self.height - 0.45, self.depth - 1.35)
         self.extents = self._extents()
         self._received: Tensor | None = None
@@ -229,33 +337,61 @@ class _Scene:
         """A colour as [3, 1]."""
         return torch.tensor([[red], [green], [blue]], device=self.device)
 
+    def between(
+        self,
+        low: tuple[float, float, float],
+        middle: tuple[float, float, float],
+        high: tuple[float, float, float],
+        tone: Tensor,
+    ) -> Tensor:
+        """[3, num] of three colours, at tones -1, 0 and 1."""
+        first, second, third = (self.colour(*colour) for colour in (low, middle, high))
+        return second + (first - second) * (-tone).clamp(min=0) + (third - second) * tone.clamp(min=0)
+
     @staticmethod
     def blend(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
         """[3, num] between two colours."""
         return low + (high - low) * share**1.3
 
     def place(
-        self, x: Tensor | float, y: Tensor | float, z: Tensor | float, half: tuple[float, float, float]
+        self,
+        x: Tensor | float,
+        y: Tensor | float,
+        z: Tensor | float,
+        half: tuple[Tensor | float, Tensor | float, Tensor | float],
     ) -> tuple[Tensor, Tensor]:
         """Centre and half size, [num, 3] each."""
         zero = torch.zeros_like(self.depth)
-        sizes = torch.tensor(half, device=self.device).expand(self.num, 3)
-        return torch.stack([zero + x, zero + y, zero + z], 1), sizes
+        return torch.stack([zero + x, zero + y, zero + z], 1), torch.stack([zero + size for size in half], 1)
 
     def _extents(self) -> dict[str, tuple[Tensor, Tensor]]:
-        back, side, bed = self.depth, self.side, 1.14 * self.side
-        closet = -side * (self.half_width - 0.46)
+        back, side, vary = self.depth, self.side, self.factors
+        narrow, short = 0.95 + 0.05 * vary["bed_width"], 0.96 + 0.04 * vary["bed_length"]
+        bed = side * torch.minimum(1.14 + 0.06 * vary["bed_place"], self.half_width - 0.82 * narrow - 0.02)
+        headboard = 0.53 + 0.07 * vary["headboard_height"]
+        lamp = 0.93 + 0.07 * vary["lamp_size"]
+        window = 0.05 * vary["window_place"]
+        wide, high = 0.54 + 0.05 * vary["window_width"], 0.51 + 0.05 * vary["window_height"]
+        picture = 0.94 + 0.08 * vary["picture_size"]
+        closet, tall = 0.43 + 0.04 * vary["wardrobe_width"], 1.0 + 0.07 * vary["wardrobe_height"]
+        rug = 0.98 + 0.07 * vary["rug_size"]
+        clutter = -side * (0.88 + 0.06 * vary["clutter_place"])
         return {
-            "bed": self.place(bed, 0.16, back - 1.03, (0.74, 0.16, 1.01)),
-            "blanket": self.place(bed, 0.40, back - 1.05, (0.78, 0.17, 1.0)),
-            "headboard": self.place(bed, 0.52, back - 0.05, (0.82, 0.52, 0.05)),
-            "nightstand": self.place(0.0, 0.25, back - 0.27, (0.27, 0.25, 0.25)),
-            "lamp": self.place(0.0, 0.90, back - 0.30, (0.33, 0.21, 0.33)),
-            "window": self.place(0.0, 1.71, back - 0.02, (0.56, 0.50, 0.04)),
-            "picture": self.place(bed + 0.14 * side, 1.58, back - 0.02, (0.45, 0.34, 0.03)),
-            "wardrobe": self.place(closet, 1.0, back - 0.30, (0.44, 1.0, 0.29)),
-            "rug": self.place(-0.15 * side, 0.0, back - 1.75, (1.0, 0.001, 0.64)),
-            "cluttered_space": self.place(-0.88 * side, 0.27, back - 1.25, (0.30, 0.27, 0.29)),
+            "bed": self.place(bed, 0.16, back - 1.01 * short - 0.02, (0.74 * narrow, 0.16, 1.01 * short)),
+            "blanket": self.place(bed, 0.40, back - 1.0 * short - 0.05, (0.78 * narrow, 0.17, 1.0 * short)),
+            "headboard": self.place(bed, headboard, back - 0.05, (0.82 * narrow, headboard, 0.05)),
+            "nightstand": self.place(0.0, 0.25, back - 0.27, (0.26, 0.25, 0.25)),
+            "lamp": self.place(0.0, 0.69 + 0.21 * lamp, back - 0.30, (0.33 * lamp, 0.21 * lamp, 0.33 * lamp)),
+            "window": self.place(window, 1.71, back - 0.02, (wide, high, 0.04)),
+            "picture": self.place(
+                bed + side * (0.14 + 0.05 * vary["picture_place"]),
+                1.60,
+                back - 0.02,
+                (0.45 * picture, 0.34 * picture, 0.03),
+            ),
+            "wardrobe": self.place(-side * (self.half_width - closet - 0.02), tall, back - 0.30, (closet, tall, 0.29)),
+            "rug": self.place(-side * (0.15 + 0.08 * vary["rug_place"]), 0.0, back - 1.75, (rug, 0.001, 0.64 * rug)),
+            "cluttered_space": self.place(clutter, 0.27, back - 1.25, (0.30, 0.27, 0.29)),
         }
 
 
@@ -264,10 +400,21 @@ def _take(values: Tensor, index: Tensor) -> Tensor:
     return values.index_select(-1, index)
 
 
-def _hue_colour(hue: Tensor, mean: float, swing: float) -> Tensor:
-    """Linear RGB [3, num] of a hue in units of pi: three cosines 120 degrees apart."""
-    angles = math.pi * hue - torch.tensor([[0.0], [2.0], [4.0]], device=hue.device) * math.pi / 3
-    return mean + swing * torch.cos(angles)
+def _share(value: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1]."""
+    return 0.5 + 0.5 * value
+
+
+def _muted_colour(hue: Tensor, lightness: Tensor, saturation: Tensor) -> Tensor:
+    """Linear RGB [3, num] of a hue in units of pi, as paint and cloth have it: three cosines 120 degrees apart.
+
+    Yellows are lighter than blues, and violets paler than the rest, as in rooms that people live in.
+    """
+    angle = math.pi * hue
+    lightness = lightness * (1 + 0.08 * torch.cos(angle - math.radians(60)))
+    saturation = saturation * (1 - 0.25 * torch.cos(angle - math.radians(305)).clamp(min=0))
+    phases = torch.tensor([[0.0], [2.0], [4.0]], device=hue.device) * math.pi / 3
+    return lightness * (1 + saturation * torch.cos(angle - phases))
 
 
 @dataclass
@@ -297,36 +444,40 @@ class _Thing:
 
 def _things(scene: _Scene) -> list[_Thing]:
     """Everything in the rooms beside walls, floor, ceiling and rug."""
-    factors, side, back = scene.factors, scene.side, scene.depth
+    factors, side, back, extents = scene.factors, scene.side, scene.depth, scene.extents
     always = torch.ones_like(back)
-    bed_x = 1.14 * side
     things: list[_Thing] = []
 
     def add(shape: str, extent: tuple[Tensor, Tensor], present: Tensor, paint: _Paint) -> None:
         things.append(_Thing(shape, extent[0], extent[1], present, paint))
 
-    dome, _ = scene.place(0.0, scene.height, scene.light[2], (1.0, 1.0, 1.0))
-    add("ball", (dome, torch.tensor((0.36, 0.17, 0.36), device=scene.device).expand(scene.num, 3)), always, _paint_dome)
-    add("box", scene.extents["bed"], always, _plain(_WALNUT))
-    add("box", scene.extents["headboard"], always, _plain(_OAK))
-    add("box", scene.extents["blanket"], always, _paint_blanket)
+    add("ball", scene.place(0.0, scene.height, scene.light[2], (0.36, 0.17, 0.36)), always, _paint_dome)
+    add("box", extents["bed"], always, _paint_wood)
+    add("box", extents["headboard"], always, _paint_wood)
+    add("box", extents["blanket"], always, _paint_blanket)
+    bed, width = extents["bed"][0][:, 0], extents["bed"][1][:, 0] / 0.74
     for offset in (-0.36, 0.36):
-        add("ball", scene.place(bed_x + offset, 0.64, back - 0.36, (0.33, 0.15, 0.23)), always, _plain(_WHITE))
-    add("box", scene.extents["nightstand"], always, _paint_nightstand)
+        pillow = scene.place(bed + offset * width, 0.64, back - 0.36, (0.33 * width, 0.15, 0.23))
+        add("ball", pillow, always, _plain(_WHITE))
+    add("box", extents["nightstand"], always, _paint_nightstand)
     lamp = factors["lamp"]
-    add("box", scene.place(0.0, 0.60, back - 0.30, (0.05, 0.11, 0.05)), lamp, _plain((0.12, 0.11, 0.10)))
-    add("shade", scene.extents["lamp"], lamp, _paint_shade)
-    add("box", scene.extents["picture"], factors["picture"], _paint_picture)
+    add("box", scene.place(0.0, 0.60, back - 0.30, (0.05, 0.11, 0.05)), lamp, _plain((0.16, 0.14, 0.12)))
+    add("shade", extents["lamp"], lamp, _paint_shade)
+    add("box", extents["picture"], factors["picture"], _paint_picture)
     window = factors["window"]
-    add("box", scene.extents["window"], window, _paint_window)
-    add("box", scene.place(0.0, 1.19, back - 0.07, (0.62, 0.03, 0.08)), window, _plain(_WHITE))
-    for offset in (-0.64, 0.64):
-        add("box", scene.place(offset, 1.66, back - 0.07, (0.14, 0.63, 0.04)), window, _paint_curtain)
-    add("box", scene.extents["wardrobe"], factors["wardrobe"], _paint_wardrobe)
-    clutter = factors["cluttered_space"]
-    add("box", scene.extents["cluttered_space"], clutter, _paint_carton)
-    add("box", scene.place(-0.91 * side, 0.69, back - 1.22, (0.22, 0.15, 0.20)), clutter, _plain((0.07, 0.13, 0.24)))
-    add("ball", scene.place(-0.27 * side, 0.20, back - 1.50, (0.31, 0.21, 0.27)), clutter, _plain((0.55, 0.30, 0.06)))
+    add("box", extents["window"], window, _paint_window)
+    (middle, level, _), (wide, high, _) = (values.unbind(1) for values in extents["window"])
+    add("box", scene.place(middle, level - high - 0.02, back - 0.07, (wide + 0.06, 0.03, 0.08)), window, _plain(_WHITE))
+    for offset in (-1, 1):
+        curtain = scene.place(middle + offset * (wide + 0.08), level - 0.05, back - 0.07, (0.14, high + 0.13, 0.04))
+        add("box", curtain, window, _paint_curtain)
+    add("box", extents["wardrobe"], factors["wardrobe"], _paint_wardrobe)
+    clutter, place = factors["cluttered_space"], extents["cluttered_space"][0][:, 0]
+    add("box", extents["cluttered_space"], clutter, _paint_carton)
+    chest = scene.place(place - 0.03 * side, 0.69, back - 1.22, (0.22, 0.15, 0.20))
+    add("box", chest, clutter, _plain((0.11, 0.15, 0.20)))
+    cushion = scene.place(place + 0.61 * side, 0.20, back - 1.50, (0.31, 0.21, 0.27))
+    add("ball", cushion, clutter, _plain((0.43, 0.27, 0.10)))
     return things
 
 
@@ -363,11 +514,25 @@ def _trace(scene: _Scene, resolution: int) -> Tensor:
         mirrored.index_copy_(1, floor, colour)
         depths.index_copy_(0, floor, reach)
         _draw_things(scene, things, direction, depths, mirrored, rays, mirrored=True)
+        mirrored = _soften(mirrored, floor, rays)
         grazing = 1 + along[1] * torch.rsqrt((along * along).sum(0))
-        share = 0.48 + 0.45 * grazing**3
+        share = 0.26 + 0.50 * grazing**3
         matte = _take(radiance, floor)
-        radiance.index_copy_(1, floor, matte + share * (0.92 * _take(mirrored, floor) - matte))
+        radiance.index_copy_(1, floor, matte + share * (0.92 * mirrored - matte))
     return radiance
+
+
+def _soften(mirrored: Tensor, floor: Tensor, rays: int) -> Tensor:
+    """Blur a reflection [3, num * rays²] over the floor's rays alone, as varnish does: [3, floor]."""
+    seen = torch.zeros_like(mirrored[:1]).index_fill_(1, floor, 1.0)
+    # The things' mirror images were drawn on floor rays only, so that everywhere else there is nothing to blur.
+    image = torch.cat([mirrored * seen, seen]).view(4, -1, rays, rays).transpose(0, 1)
+    for _ in range(2):  # twice a box is nearly a bell
+        for height, width in ((rays // 20 | 1, 1), (1, rays // 40 | 1)):
+            padding = (height // 2, width // 2)
+            image = torch.nn.functional.avg_pool2d(image, (height, width), 1, padding)
+    soft = _take(image.transpose(0, 1).reshape(4, -1), floor)
+    return soft[:3] / soft[3].clamp_(min=1e-4)
 
 
 def _is_floor(scene: _Scene, image: Tensor, direction: Tensor, distance: Tensor) -> Tensor:
@@ -380,8 +545,10 @@ def _is_floor(scene: _Scene, image: Tensor, direction: Tensor, distance: Tensor)
 
 def _rug_radius(scene: _Scene, image: Tensor, x: Tensor, z: Tensor) -> Tensor:
     """Squared elliptic distance [rays] from the rug's middle, 1 on its edge."""
-    centre, half = scene.extents["rug"]
-    return ((x - _take(centre[:, 0], image)) / half[0, 0]) ** 2 + ((z - _take(centre[:, 2], image)) / half[0, 2]) ** 2
+    (x_middle, _, z_middle), (wide, _, deep) = (values.unbind(1) for values in scene.extents["rug"])
+    return ((x - _take(x_middle, image)) / _take(wide, image)) ** 2 + (
+        (z - _take(z_middle, image)) / _take(deep, image)
+    ) ** 2
 
 
 def _shell(scene: _Scene, image: Tensor, direction: Tensor, mirrored: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -479,7 +646,7 @@ def _light_map(scene: _Scene) -> Tensor:
     ):
         centre, half = scene.extents[name]
         gap = sum(
-            ((point[axis] - _take(centre[:, axis], image)).abs_() - half[0, axis]).clamp_(min=0).square_()
+            ((point[axis] - _take(centre[:, axis], image)).abs_() - _take(half[:, axis], image)).clamp_(min=0).square_()
             for axis in range(3)
         )
         present = _take(scene.factors[name], image) if name in scene.factors else 1.0
@@ -495,7 +662,7 @@ def _light_map(scene: _Scene) -> Tensor:
 
 
 def _floor_colour(scene: _Scene, image: Tensor, x: Tensor, z: Tensor, distance: Tensor, direction: Tensor) -> Tensor:
-    """Albedo [3, rays] of planks, carpet or rug; planks and carpet have one mean colour."""
+    """Albedo [3, rays] of planks, carpet or rug."""
     table = _floor_table(scene.device)  # [2, levels, size, size]
     levels, size = table.shape[1], table.shape[2]
     # The footprint of a ray decides how much the texture is smoothed, as far things must not flicker.
@@ -504,11 +671,11 @@ def _floor_colour(scene: _Scene, image: Tensor, x: Tensor, z: Tensor, distance: 
     column = (x * (size / _TILE)).floor_().long() % size
     row = (z * (size / _TILE)).floor_().long() % size
     kind = _take(scene.factors["wood"], image).long()
-    albedo = scene.colour(*_FLOOR) * table.flatten()[((kind * levels + level) * size + row) * size + column]
+    albedo = _take(scene.floor, image) * table.flatten()[((kind * levels + level) * size + row) * size + column]
     radius = _rug_radius(scene, image, x, z)
     rug = ((radius < 1) & (_take(scene.factors["rug"], image) > 0)).nonzero()[:, 0]
     border = (radius[rug] > 0.62).float()
-    albedo[:, rug] = scene.colour(0.72, 0.68, 0.60) * (1 - border) + scene.colour(0.085, 0.08, 0.085) * border
+    albedo[:, rug] = scene.colour(0.66, 0.62, 0.55) * (1 - border) + _take(scene.textile, image[rug]) * border
     return albedo
 
 
@@ -523,16 +690,16 @@ def _floor_table(device: torch.device) -> Tensor:
         generator = np.random.Generator(np.random.Philox(key=7))
         fine, coarse = (torch.from_numpy(generator.normal(size=(1, 1, cells, cells))).float() for cells in (128, 32))
         grow = torch.nn.functional.interpolate
-        carpet = 1 + 0.13 * grow(fine, (size, size), mode="nearest")[0, 0] + 0.05 * grow(coarse, (size, size))[0, 0]
+        carpet = 1 + 0.05 * grow(fine, (size, size), mode="nearest")[0, 0] + 0.04 * grow(coarse, (size, size))[0, 0]
         planks, across = 16, torch.arange(size) * 16 // size
-        tones = torch.tensor(generator.permutation(np.linspace(-0.42, 0.42, 2 * planks))).float().view(2, planks)
+        tones = torch.tensor(generator.permutation(np.linspace(-0.22, 0.22, 2 * planks))).float().view(2, planks)
         seam = torch.from_numpy(generator.integers(0, size, planks))
         along = torch.arange(size)[:, None]
         half = ((along - seam[across]) % size >= size // 2).long()
         wood = 1 + tones[half, across.expand(size, size)]
         wood += 0.05 * grow(torch.from_numpy(generator.normal(size=(1, 1, 8, 128))).float(), (size, size))[0, 0]
-        wood *= 1 - 0.5 * (torch.arange(size) % (size // planks) < 2).float()
-        wood *= 1 - 0.4 * ((along - seam[across]) % (size // 2) < 2).float()
+        wood *= 1 - 0.35 * (torch.arange(size) % (size // planks) < 2).float()
+        wood *= 1 - 0.3 * ((along - seam[across]) % (size // 2) < 2).float()
         levels = []
         for tile in (carpet, wood):
             tile = tile / tile.mean()
@@ -684,6 +851,11 @@ def _mix(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
     return low + (high - low) * share.float()
 
 
+def _paint_wood(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
+    """Plain wood of the furniture's tone."""
+    return _take(scene.furniture, hits.image), None
+
+
 def _paint_dome(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
     """The ceiling light: its brightness and tint are those of the indoor light."""
     glow = scene.indoor[:, hits.image] * (0.55 + 0.75 * hits.local[1].abs())
@@ -695,7 +867,7 @@ def _paint_blanket(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
     x, z = hits.local[0], hits.local[2]
     cloth = scene.bedding[:, hits.image]
     folds = 1 + 0.10 * torch.sin(5 * x + 2.5 * z) * torch.sin(2 * x - 6 * z)
-    folds = folds * torch.where(hits.normal[1] > 0.6, 1.0, 0.85 + 0.10 * torch.sin(22 * (x + z)))
+    folds = folds * torch.where(hits.normal[1] > 0.6, 1.0, 0.86 + 0.08 * torch.sin(14 * (x + z)))
     white = scene.colour(*_WHITE).expand_as(cloth)
     cloth = _mix(cloth * folds, 0.5 * cloth + 0.35 * white, (z > 0.16) & (z < 0.36))
     return _mix(cloth, white * 0.95, z >= 0.36), None
@@ -703,7 +875,7 @@ def _paint_blanket(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
 
 def _paint_nightstand(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
     """A drawer's seam across the front."""
-    wood = scene.colour(*_OAK).expand(3, len(hits.image))
+    wood = _take(scene.furniture, hits.image)
     return _mix(wood, 0.4 * wood, (hits.local[1] - 0.05).abs() < 0.07), None
 
 
@@ -714,15 +886,15 @@ def _paint_shade(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
 
 
 def _paint_picture(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
-    """A dark frame, a white mount, and a sun over a dune."""
+    """A frame of the furniture's wood, a white mount, and a sun over a dune."""
     x, y = hits.local[0], hits.local[1]
     white = scene.colour(*_WHITE).expand(3, len(x))
     dune = y < 0.25 * torch.sin(2.5 * x + 0.5) - 0.1
-    inner = _mix(scene.colour(0.42, 0.50, 0.52), scene.colour(0.10, 0.13, 0.18), dune)
-    inner = _mix(inner, scene.colour(0.75, 0.42, 0.12), (x - 0.22) ** 2 + (0.75 * y - 0.22) ** 2 < 0.035)
+    inner = _mix(scene.colour(0.50, 0.53, 0.52), scene.colour(0.15, 0.19, 0.22), dune)
+    inner = _mix(inner, scene.colour(0.62, 0.33, 0.15), (x - 0.22) ** 2 + (0.75 * y - 0.22) ** 2 < 0.035)
     inside = (x.abs() < 0.66) & (y.abs() < 0.58)
     mount = (x.abs() < 0.87) & (y.abs() < 0.83)
-    colour = _mix(_mix(white, inner, inside), scene.colour(0.035, 0.03, 0.03), ~mount)
+    colour = _mix(_mix(white, inner, inside), 0.45 * _take(scene.furniture, hits.image), ~mount)
     return colour, None
 
 
@@ -737,13 +909,13 @@ def _paint_window(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
 
 def _paint_curtain(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
     """Plain cloth in two soft folds."""
-    return scene.colour(0.60, 0.56, 0.50) * (0.82 + 0.18 * torch.sin(7 * hits.local[0])), None
+    return scene.colour(0.66, 0.63, 0.58) * (0.86 + 0.14 * torch.sin(7 * hits.local[0])), None
 
 
 def _paint_wardrobe(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
     """Two doors over a dark plinth."""
     x, y = hits.local[0], hits.local[1]
-    wood = scene.colour(0.37, 0.225, 0.125).expand(3, len(y))
+    wood = _take(scene.furniture, hits.image)
     doors = hits.normal[2] < -0.7
     gap = doors & ((x.abs() < 0.05) | (x.abs() > 0.95) | (y > 0.96))
     handle = doors & ((x.abs() - 0.18).abs() < 0.06) & (y.abs() < 0.13)
@@ -753,7 +925,7 @@ def _paint_wardrobe(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
 
 def _paint_carton(scene: _Scene, hits: _Hits) -> tuple[Tensor, Tensor | None]:
     """Cardboard with a strip of tape."""
-    card = scene.colour(0.46, 0.31, 0.18).expand(3, len(hits.image))
+    card = scene.colour(0.45, 0.34, 0.23).expand(3, len(hits.image))
     return _mix(card, scene.colour(0.68, 0.58, 0.42), hits.local[0].abs() < 0.16), None
 
 
@@ -783,7 +955,12 @@ def _develop(radiance: Tensor, resolution: int) -> Tensor:
     """Average the rays of each pixel, compress the bright end, encode: uint8 [num, 3, resolution, resolution]."""
     rays = _SUPERSAMPLING * resolution
     light = radiance.clamp(max=2.5).view(3, -1, rays, rays).transpose(0, 1)
-    light = 0.52 * torch.nn.functional.avg_pool2d(light, _SUPERSAMPLING)
+    # Neighbouring pixels share rays, as those of a camera's lens do, so that slanted edges have no steps.
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=light.device) / 8
+    light = torch.nn.functional.pad(light, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
+    light = torch.nn.functional.conv2d(light, row.view(1, 1, 4, 1), stride=(_SUPERSAMPLING, 1))
+    light = torch.nn.functional.conv2d(light, row.view(1, 1, 1, 4), stride=(1, _SUPERSAMPLING))
+    light = 0.52 * light.view(-1, 3, resolution, resolution)
     # Narkowicz's fit of the film curve: contrast in the middle, no clipping at the bright end.
     shown = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
     return (255 * shown.clamp(0, 1) ** (1 / 2.2)).round_().to(torch.uint8)

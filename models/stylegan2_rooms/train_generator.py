@@ -1,14 +1,21 @@
 """Train the embedded StyleGAN2 on rendered rooms; interrupted runs go on from their last checkpoint.
 
-    python train_generator.py --out runs/64 --kimg 600 --processes 2                      two CPU cores, two hours
-    python train_generator.py --out runs/128 --resolution 128 --device cuda --minutes 9   a GPU, in slices
-    python train_generator.py --out runs/64 --export stylegan2_rooms.pth                  write the averaged generator
+    python train_generator.py --out runs/32 --resolution 32 --kimg 140 --pair_kimg 140 --processes 2    learn pairs
+    python train_generator.py --out runs/32 --export 32.pth                                 write the averaged generator
+    python train_generator.py --out runs/64 --resolution 64 --initial 32.pth --kimg 190 --pair_kimg 190  grow
+    python train_generator.py --out runs/128 --resolution 128 --device cuda --minutes 9     a GPU, in slices
 
-Losses and schedule follow StyleGAN2 (Karras et al. 2020): non-saturating logistic loss, lazy R1, style mixing,
-minibatch standard deviation, exponential moving average; no path length regularisation. On top of that the
+A run that is told to end (SIGTERM or Ctrl-C) first writes its checkpoint. `--initial` takes a generator of the run's
+resolution, or of half of it, which then grows by a block: at first the larger picture is the smaller one, upsampled.
+
+For the first `--pair_kimg` the generator learns pairs: a render, and a z that stands for its scene (pictures from a
+description, after Dosovitskiy et al. 2015). From then on a discriminator takes part (the pairs stay, as in pix2pix,
+Isola et al. 2017), and some codes of each batch change at a layer and stand for no scene.
+
+Losses and schedule of that part follow StyleGAN2 (Karras et al. 2020): non-saturating logistic loss, lazy R1, style
+mixing, minibatch standard deviation, exponential moving average; no path length regularisation. On top of that the
 discriminator learns to name the factors of the renders it sees (an auxiliary task on real images, after Odena et al.
-2017), which teaches it what matters in a room, and the generator matches the mean and covariance of what it names
-(feature matching, Salimans et al. 2016). The generator is never told a factor of the room it draws.
+2017), and the generator matches the mean and covariance of what it names (feature matching, Salimans et al. 2016).
 """
 
 from __future__ import annotations
@@ -17,10 +24,12 @@ import argparse
 import copy
 import json
 import math
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,28 +41,39 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
-from train_predictor import label_losses, label_matrix
+from train_predictor import SCENE_SEED, fast_type, label_losses, label_matrix, render_pool
 
 from higan.checkpoints import read_checkpoint
 from higan.devices import choose_device, keep_freed_memory
 from higan.generators.layers import SLOPE, EqualizedLinear
 from higan.generators.stylegan2 import StyleGAN2
 
-Z_DIM = W_DIM = 128
+Z_DIM, W_DIM = 64, 128
 MAPPING_LAYERS = 4
 GENERATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 24, 128: 16, 256: 16}
-DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 32, 128: 32}
-LEARNING_RATE = 2.5e-3
-NOISE_RATE = 0.1  # of the noise strengths: at full rate they grow into speckles long before there is texture to draw
-DECAY_FRACTION = 0.3  # the learning rate falls linearly to zero over this last part of the run
-MIXING_PROBABILITY = 0.9
+DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 16, 128: 8}
+LEARNING_RATE, PAIR_LEARNING_RATE = 2.5e-3, 3e-3
+# At full rate the noise strengths grow into speckles long before there is texture to draw.
+RATES = {"others": 1.0, "noise_strength": 0.1, "mapping": 20.0}
+# While only pairs are learnt, the mapping network's multiplier of 0.01 is undone.
+PAIR_RATES = RATES | {"mapping": 100.0}
+MIXED_SHARE = 0.25  # of a batch: codes that change at a layer; the others stand for the scenes of the batch
+PAIR_SCALES = 4
+SYNCHRONIZE = 10  # steps between averages of the processes' weights while only pairs are learnt
+SLOPE_WEIGHT, SQUARE_WEIGHT = 1.0, 4.0
+# What is small and varies in place comes last: differences count so much more where it hangs.
+SMALL_THING, SMALL_WEIGHT = "picture", 4.0
+# The pairs' difference in pixels and in the discriminator's features, and what it takes their scores to be.
+GENERATOR_WEIGHTS = {"pairs": 10.0, "features": 10.0, "named": 0.25}
+ROTATION_SEED = 0
 R1_GAMMA = 0.05  # at 0.3 walls stay grainy and textures do not come
 R1_INTERVAL = 16
 EMA_HALF_LIFE_KIMG = 5.0
 NAMING_WEIGHT = 0.5  # of the sum over scores of the discriminator's naming loss
 MEAN_WEIGHT, COVARIANCE_WEIGHT = 2.0, 2.0  # of the generator's moment matching
 MOMENT_MEMORY = 0.995  # per step: the moments are those of some 200 batches
-GPU_CHANNEL_FACTOR = 2  # a GPU affords wider layers
+WHITENED_MEAN = 6.0  # of each number of a whitened w: hardly a code is below zero, where a leaky ReLU acts
+LEAST_RATE = 0.02  # share of the learning rate that is left when it has fallen
 
 
 class EqualizedConv(nn.Module):
@@ -75,44 +95,48 @@ class EqualizedConv(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Residual discriminator: images [N, 3, R, R] in [-1, 1] -> logits [N, 1] and names [N, K], 2x2 pixels at once.
+    """Residual discriminator: images [N, 3, R, R] in [-1, 1] -> logits [N, 1], names [N, K] and features of each block.
 
-    The names are what it takes the K scores of `scenes.labels` to be: logits of binary ones, values of the others.
+    2x2 pixels enter at once, and after one convolution 2x2 of those: where the pictures are large the layers are thin,
+    since there a processor spends its time. The names are what the discriminator takes the K scores of `scenes.labels`
+    to be: logits of binary ones, values of the others.
     """
 
     def __init__(self, resolution: int, channels: dict[int, int], num_names: int) -> None:
         super().__init__()
-        size = resolution // 2
         self.dtype = torch.float32
-        self.first = EqualizedConv(12, channels[size], 3)
+        self.first = EqualizedConv(12, channels[resolution // 2], 3)
         self.blocks = nn.ModuleList()
+        size, before = resolution // 4, 4 * channels[resolution // 2]
         while size > 4:
-            before, after = channels[size], channels[size // 2]
+            middle, after = channels[size], channels[size // 2]
             self.blocks.append(
                 nn.ModuleList(
                     [
-                        EqualizedConv(before, before, 3),
-                        EqualizedConv(before, after, 3),
+                        EqualizedConv(before, middle, 3),
+                        EqualizedConv(middle, after, 3),
                         EqualizedConv(before, after, 1, False),
                     ]
                 )
             )
-            size //= 2
+            size, before = size // 2, after
         self.last = EqualizedConv(channels[4] + 1, channels[4], 3)
         self.dense = EqualizedLinear(channels[4] * 16, channels[4], gain=math.sqrt(2))
         self.logit = EqualizedLinear(channels[4], 1)
         self.naming = EqualizedLinear(channels[4], num_names)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         x = F.pixel_unshuffle(images, 2).to(self.dtype, memory_format=torch.channels_last)
-        x = self.first(x)
+        x = F.pixel_unshuffle(self.first(x), 2).contiguous(memory_format=torch.channels_last)
+        features = [x]
         for first, second, skip in self.blocks:
             y = second(F.avg_pool2d(first(x), 2))
             x = (y + skip(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
+            features.append(x)
         x = x.float()
         x = self.last(torch.cat([x, minibatch_deviation(x)], dim=1))
         x = F.leaky_relu(self.dense(x.flatten(1)), SLOPE)
-        return self.logit(x), self.naming(x)
+        return self.logit(x), self.naming(x), features
 
 
 def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
@@ -172,49 +196,72 @@ class Renders:
         self.resolution, self.device = resolution, device
         self.pool = None if device.type == "cuda" else np.load(pool, mmap_mode="r")
         if self.pool is not None:
-            self.targets = label_matrix(scenes.sample_factors(len(self.pool), seed=1))
+            self.factors = scenes.sample_factors(len(self.pool), SCENE_SEED)
+            self.targets = label_matrix(self.factors)
 
-    def batch(self, num: int, index: int) -> tuple[Tensor, Tensor]:
+    def batch(self, num: int, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images [N, 3, R, R] of scenes, labels [N, K], z [N, Z_DIM] that stand for them, and `emphasis` of them."""
         if self.pool is None:
-            factors = scenes.sample_factors(num, seed=1, start=index * num)
+            factors = scenes.sample_factors(num, SCENE_SEED, start=index * num)
             images, targets = scenes.render(factors, self.resolution, self.device), label_matrix(factors)
         else:
             rows = np.sort(np.random.default_rng([1, index]).integers(len(self.pool), size=num))
             images, targets = torch.from_numpy(self.pool[rows]), self.targets[rows]
-        return images.to(self.device).float() / 127.5 - 1, targets.to(self.device)
+            factors = {name: values[rows] for name, values in self.factors.items()}
+        others = targets, scene_codes(factors), emphasis(factors, self.resolution)
+        targets, z, weights = (values.to(self.device) for values in others)
+        return images.to(self.device).float() / 127.5 - 1, targets, z, weights
 
 
-def render_pool(path: Path, resolution: int, num: int, processes: int) -> None:
-    """Write `num` renders, uint8 [num, 3, R, R], to the memory-mapped file `path` unless it is there."""
-    if path.exists():
-        return
-    part = path.with_suffix(".part.npy")
-    np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(num, 3, resolution, resolution)).flush()
-    started, done = time.time(), 0
-    with mp.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        blocks = [(part, resolution, start, min(500, num - start)) for start in range(0, num, 500)]
-        for count in pool.imap_unordered(render_block, blocks):
-            done += count
-            print(f"rendered {done} of {num} in {time.time() - started:.0f} s", flush=True)
-    part.rename(path)
+def scene_codes(factors: dict[str, Tensor]) -> Tensor:
+    """z [N, Z_DIM], standard normal, of scenes: `scenes.normals` and what says nothing of them, in a fixed rotation."""
+    known = scenes.normals(factors)
+    return torch.cat([known, torch.randn(len(known), Z_DIM - known.shape[1])], dim=1) @ rotation()
 
 
-def render_block(block: tuple[Path, int, int, int]) -> int:
-    path, resolution, start, count = block
-    images = np.load(path, mmap_mode="r+")
-    images[start : start + count] = scenes.render(scenes.sample_factors(count, seed=1, start=start), resolution).numpy()
-    images.flush()
-    return count
+def emphasis(factors: dict[str, Tensor], resolution: int) -> Tensor:
+    """How much the pixels of scenes count, [N, 1, R, R]: `SMALL_WEIGHT` where the small thing hangs, else 1."""
+    place = (torch.arange(resolution) + 0.5) * (2 / resolution) - 1
+    left, top, right, bottom = scenes.boxes(factors, SMALL_THING)[..., None].unbind(1)
+    rows, columns = (top < place) & (place < bottom), (left < place) & (place < right)
+    return 1 + (SMALL_WEIGHT - 1) * (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
-def mixed_codes(generator: StyleGAN2, num: int) -> Tensor:
-    """wp [N, L, W] of fresh z; `MIXING_PROBABILITY`: how often the layers from a random one on are another code's."""
-    device = generator.w_avg.device
-    w = generator.map(torch.randn(2 * num, generator.z_dim, device=device)).reshape(2, num, 1, -1)
-    crossover = torch.randint(1, generator.num_layers, (num,), device=device)
-    crossover[torch.rand(num, device=device) >= MIXING_PROBABILITY] = generator.num_layers
+def rotation() -> Tensor:
+    """[Z_DIM, Z_DIM]: row i is the direction of z in which variable i of `scenes.normals` grows."""
+    generator = torch.Generator().manual_seed(ROTATION_SEED)
+    return torch.linalg.qr(torch.randn(Z_DIM, Z_DIM, generator=generator, dtype=torch.float64))[0].float()
+
+
+def pair_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute and squared difference of images [N, 3, R, R] and of their slopes (Mathieu et al. 2016, 3.2).
+
+    Summed over `PAIR_SCALES` scales, each half of the one before. Without the slopes small things come last. Without
+    the squares they do not come at all where their place varies: the median of such pixels is the wall.
+    """
+    total = torch.zeros([], device=fake.device)
+    for scale in range(PAIR_SCALES):
+        difference = F.avg_pool2d(fake - real, 2**scale)
+        for values in (difference, *(SLOPE_WEIGHT * difference.diff(dim=axis) for axis in (2, 3))):
+            total = total + values.abs().mean() + SQUARE_WEIGHT * values.square().mean()
+    return total
+
+
+def feature_loss(fake: list[Tensor], real: list[Tensor], paired: slice) -> Tensor:
+    """Mean absolute difference of the discriminator's features of the pairs (Wang et al. 2018, equation 4)."""
+    differences = [(one[paired] - other[paired].detach()).abs().mean() for one, other in zip(fake, real, strict=True)]
+    return torch.stack(differences).mean()
+
+
+def mixed_codes(generator: StyleGAN2, z: Tensor, mixed: int) -> Tensor:
+    """wp [N, L, W] of z [N, Z_DIM]; of the last `mixed`, the layers from a random one on have another code."""
+    num, device = len(z), z.device
+    w = generator.map(torch.cat([z, torch.randn_like(z[num - mixed :])]))
     layer = torch.arange(generator.num_layers, device=device)
-    return torch.where((layer < crossover[:, None])[..., None], w[0], w[1])
+    crossover = torch.randint(1, generator.num_layers, (mixed, 1), device=device)
+    wp = w[:num, None].expand(-1, generator.num_layers, -1)
+    second = torch.where((layer < crossover)[..., None], wp[num - mixed :], w[num:, None])
+    return torch.cat([wp[: num - mixed], second])
 
 
 def fresh_noises(generator: StyleGAN2, num: int) -> list[Tensor]:
@@ -222,15 +269,29 @@ def fresh_noises(generator: StyleGAN2, num: int) -> list[Tensor]:
 
 
 def build(resolution: int, device: torch.device) -> tuple[StyleGAN2, Discriminator]:
-    factor = GPU_CHANNEL_FACTOR if device.type == "cuda" else 1
-    channels = {size: factor * count for size, count in GENERATOR_CHANNELS.items() if size <= resolution}
+    channels = {size: count for size, count in GENERATOR_CHANNELS.items() if size <= resolution}
     generator = StyleGAN2(resolution, channels, Z_DIM, W_DIM, MAPPING_LAYERS)
-    channels = {size: factor * count for size, count in DISCRIMINATOR_CHANNELS.items()}
-    discriminator = Discriminator(resolution, channels, len(scenes.SCORE_NAMES))
+    discriminator = Discriminator(resolution, DISCRIMINATOR_CHANNELS, len(scenes.SCORE_NAMES))
     for network in (generator, discriminator):
         network.to(device)
-        network.dtype = torch.bfloat16
+        network.dtype = fast_type(device)
     return generator, discriminator
+
+
+def load_initial(generator: StyleGAN2, state: dict[str, Any]) -> None:
+    """Give `generator` the weights of another of its resolution or of half of it.
+
+    In the second case the last block stays random but for its RGB output, which is zero, so that at first the picture
+    is the smaller one, upsampled (instead of the fading of Karras et al. 2018, section 2).
+    """
+    weights = {name: torch.as_tensor(value).float() for name, value in state.items()}
+    new = f"outputs.{len(generator.outputs) - 1}."
+    if not any(name.startswith(new) for name in weights):
+        own = generator.state_dict()
+        block = tuple(f"layers.{len(generator.layers) - offset}." for offset in (1, 2))
+        weights |= {name: value for name, value in own.items() if name.startswith((new, *block))}
+        weights |= {f"{new}{name}": torch.zeros_like(own[f"{new}{name}"]) for name in ("weight", "bias")}
+    generator.load_state_dict(weights)
 
 
 def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
@@ -242,37 +303,85 @@ def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
-def synchronize_gradients(network: nn.Module) -> None:
-    """Average the gradients over the processes, which share busy cores better than threads do."""
+def synchronize(tensors: list[Tensor]) -> None:
+    """Average tensors over the processes, which share busy cores better than threads do."""
     if dist.is_initialized():
-        gradients = [parameter.grad for parameter in network.parameters()]
-        flat = torch._utils._flatten_dense_tensors(gradients)
+        flat = torch._utils._flatten_dense_tensors(tensors)
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for gradient, mean in zip(gradients, torch._utils._unflatten_dense_tensors(flat, gradients), strict=True):
-            gradient.copy_(mean)
+        for tensor, mean in zip(tensors, torch._utils._unflatten_dense_tensors(flat, tensors), strict=True):
+            tensor.copy_(mean)
+
+
+def synchronize_gradients(network: nn.Module) -> None:
+    synchronize([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
 def update_average(average: StyleGAN2, generator: StyleGAN2, batch: int, seen: int) -> None:
     half_life = min(EMA_HALF_LIFE_KIMG * 1000, max(seen, 1) * 0.05)
     decay = 0.5 ** (batch / half_life)
     with torch.no_grad():
-        for slow, fast in zip(average.parameters(), generator.parameters(), strict=True):
-            slow.lerp_(fast, 1 - decay)
+        torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1 - decay)
         for slow, fast in zip(average.buffers(), generator.buffers(), strict=True):
             slow.copy_(fast)
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are made orthogonal by five Newton-Schulz steps (Jordan et al. 2024, "Muon").
+
+    A convolution [O, I, 3, 3] is a matrix [O, 9 I]. The mean square of a step is the rate's.
+    """
+
+    def __init__(self, parameters: list[dict[str, Any]], momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": 0.0, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
+                mean.lerp_(parameter.grad, 1 - group["momentum"])
+                step = orthogonal(torch.lerp(parameter.grad, mean, group["momentum"]).flatten(1))
+                scale = group["lr"] * math.sqrt(max(step.shape))
+                parameter.add_(step.view_as(parameter), alpha=-scale)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """A matrix near the orthogonal one that is nearest to `matrix`."""
+    x = matrix / (matrix.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(steps):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
+
+
 def make_optimizer(network: nn.Module) -> torch.optim.Adam:
-    noises = [value for name, value in network.named_parameters() if name.endswith("noise_strength")]
-    others = [value for name, value in network.named_parameters() if not name.endswith("noise_strength")]
-    groups = [{"params": part} for part in (others, noises) if part]
+    parts: dict[str, list[nn.Parameter]] = {"others": [], "noise_strength": [], "mapping": []}
+    for name, value in network.named_parameters():
+        found = [part for part in parts if part in name.split(".")]
+        parts[found[0] if found else "others"].append(value)
+    groups = [{"params": values, "part": part} for part, values in parts.items() if values]
     return torch.optim.Adam(groups, betas=(0.0, 0.99), eps=1e-8, fused=True)
 
 
-def learning_rate(seen: int, total: int) -> float:
-    left = (total - seen) / (total * DECAY_FRACTION)
-    return LEARNING_RATE * min(1.0, max(left, 0.02))
+def make_pair_optimizers(generator: StyleGAN2) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices and Adam for the rest, as long as only pairs are learnt."""
+    matrices: dict[str, list[nn.Parameter]] = {"others": [], "mapping": []}
+    rest: dict[str, list[nn.Parameter]] = {"others": [], "mapping": []}
+    for name, value in generator.named_parameters():
+        matrix = name != "const" and value.ndim > 1 and len(value) > 3
+        (matrices if matrix else rest)["mapping" if name.startswith("mapping.") else "others"].append(value)
+    groups = [[{"params": values, "part": part} for part, values in each.items()] for each in (matrices, rest)]
+    return [Muon(groups[0]), torch.optim.Adam(groups[1], betas=(0.9, 0.99), fused=True)]
+
+
+def remaining_rate(seen: int, total: int, decay: int) -> float:
+    """Share of the learning rate that is left: over the last `decay` of `total` images it falls linearly."""
+    return min(1.0, max((total - seen) / decay, LEAST_RATE))
 
 
 def save_sheet(generator: StyleGAN2, path: Path, rows: int = 6, columns: int = 10) -> None:
@@ -287,106 +396,175 @@ def save_sheet(generator: StyleGAN2, path: Path, rows: int = 6, columns: int = 1
     Image.fromarray(sheet.numpy()).save(path)
 
 
+class Training:
+    """Networks, optimisers and where the run is: all that a checkpoint holds, and one step of each kind.
+
+    Parameters
+    ----------
+    rank
+        This process among `args.processes`, which share each batch.
+    """
+
+    def __init__(self, rank: int, args: argparse.Namespace) -> None:
+        self.rank, self.args = rank, args
+        self.device = choose_device(args.device)
+        self.batch = args.batch // args.processes
+        torch.manual_seed(args.seed)
+        self.generator, self.discriminator = build(args.resolution, self.device)
+        self.naming = Naming().to(self.device)
+        if args.initial:
+            load_initial(self.generator, read_checkpoint(args.initial).state_dict)
+        self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        self.optimizer = make_optimizer(self.generator)
+        self.discriminator_optimizer = make_optimizer(self.discriminator)
+        self.pair_optimizers = make_pair_optimizers(self.generator)
+        self.step, self.seconds = 0, 0.0
+        self.checkpoint = args.out / "checkpoint.pth"
+        if self.checkpoint.exists():
+            stored = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            for name, part in self.parts().items():
+                part.load_state_dict(stored[name])
+            self.step, self.seconds = stored["step"], stored["seconds"]
+        torch.manual_seed(args.seed + self.step * args.processes + rank)
+        self.renders = Renders(args.out / "renders.npy", args.resolution, self.device)
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the step and the seconds."""
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "average": self.average,
+            "naming": self.naming,
+            "generator_optimizer": self.optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+            "pair_matrices": self.pair_optimizers[0],
+            "pair_rest": self.pair_optimizers[1],
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint and a sheet of samples; only the first process does."""
+        if self.rank > 0:
+            return
+        state = {name: part.state_dict() for name, part in self.parts().items()}
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state | {"step": self.step, "seconds": self.seconds}, part)
+        part.replace(self.checkpoint)
+        save_sheet(self.average, self.args.out / f"samples_{self.seen // 1000:06d}.png")
+
+    @property
+    def seen(self) -> int:
+        """Images so far."""
+        return self.step * self.args.batch
+
+    def set_rates(self, optimizers: list[torch.optim.Optimizer], rate: float, rates: dict[str, float]) -> None:
+        """Set learning rates: `rate` by part of the network, falling over the last `decay_kimg` of the run."""
+        args = self.args
+        decay = int(1000 * (0.3 * args.kimg if args.decay_kimg is None else args.decay_kimg)) or 1
+        left = remaining_rate(self.seen, args.kimg * 1000, decay)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = left * rate * rates[group["part"]]
+
+    def pair_step(self, real: Tensor, z: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Draw the scenes of z [N, Z_DIM] nearer to their renders, and return what was measured."""
+        self.set_rates(self.pair_optimizers, PAIR_LEARNING_RATE, PAIR_RATES)
+        fake = self.generator(mixed_codes(self.generator, z, 0), fresh_noises(self.generator, len(z)))
+        pairs = pair_loss(fake * weights, real * weights)
+        self.generator.zero_grad(set_to_none=True)
+        pairs.backward()
+        for optimizer in self.pair_optimizers:
+            optimizer.step()
+        if self.step % SYNCHRONIZE == 0:
+            synchronize([parameter.data for parameter in self.generator.parameters()])
+        return {"pairs": pairs}
+
+    def adversarial_step(
+        self, real: Tensor, targets: Tensor, z: Tensor, weights: Tensor, alone: bool
+    ) -> dict[str, Tensor]:
+        """Train the discriminator and, unless it trains `alone`, the generator; return what was measured."""
+        self.set_rates([self.optimizer, self.discriminator_optimizer], LEARNING_RATE, RATES)
+        mixed = int(MIXED_SHARE * len(z))
+        paired = slice(len(z) - mixed)
+        # One batch of fakes serves both networks: a second one would cost a sixth of the step.
+        with torch.set_grad_enabled(not alone):
+            fake = self.generator(mixed_codes(self.generator, z, mixed), fresh_noises(self.generator, len(z)))
+        logits_real, names_real, features_real = self.discriminator(real)
+        logits_fake = self.discriminator(fake.detach())[0]
+        loss = F.softplus(logits_fake).mean() + F.softplus(-logits_real).mean()
+        naming = self.naming.loss(names_real, targets)
+        measured = {"real": logits_real, "fake": logits_fake, "loss": loss, "naming": naming}
+        loss = loss + NAMING_WEIGHT * naming
+        if self.step % R1_INTERVAL == 0:
+            loss = loss + r1_penalty(self.discriminator, real[: len(z) // 2]) * (R1_GAMMA / 2 * R1_INTERVAL)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        synchronize_gradients(self.discriminator)
+        self.discriminator_optimizer.step()
+        if alone:
+            return measured
+
+        self.discriminator.requires_grad_(False)
+        logits, names, features = self.discriminator(fake)
+        parts = {
+            "pairs": pair_loss((fake * weights)[paired], (real * weights)[paired]),
+            "features": feature_loss(features, features_real, paired),
+            "named": self.naming.loss(names[paired], targets[paired]),
+        }
+        drawn = F.softplus(-logits).mean() + self.naming.distance(names_real, names)
+        for name, part in parts.items():
+            drawn = drawn + GENERATOR_WEIGHTS[name] * part
+        self.generator.zero_grad(set_to_none=True)
+        drawn.backward()
+        synchronize_gradients(self.generator)
+        self.optimizer.step()
+        self.discriminator.requires_grad_(True)
+        gap = self.naming.gap().square()
+        return measured | parts | {"means": gap[:, -1].sum(), "covariances": gap[:, :-1].sum()}
+
+
 def train(rank: int, args: argparse.Namespace) -> None:
     keep_freed_memory()
-    device = choose_device(args.device)
+    torch.set_flush_denormal(True)
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.append(number))
     if args.processes > 1:
         torch.set_num_threads(1)
         dist.init_process_group("gloo", init_method=args.rendezvous, rank=rank, world_size=args.processes)
-    batch = args.batch // args.processes
-    torch.manual_seed(args.seed)
-    generator, discriminator = build(args.resolution, device)
-    naming = Naming().to(device)
-    if args.initial:
-        weights = read_checkpoint(args.initial).state_dict
-        generator.load_state_dict({name: torch.as_tensor(value).float() for name, value in weights.items()})
-    average = copy.deepcopy(generator).requires_grad_(False)
-    optimizers = [make_optimizer(network) for network in (generator, discriminator)]
-    parts = {"generator": generator, "discriminator": discriminator, "average": average}
-    parts |= {"naming": naming, "generator_optimizer": optimizers[0], "discriminator_optimizer": optimizers[1]}
-    checkpoint = args.out / "checkpoint.pth"
-    step, seconds = 0, 0.0
-    if checkpoint.exists():
-        stored = torch.load(checkpoint, map_location=device, weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(stored[name])
-        step, seconds = stored["step"], stored["seconds"]
-    torch.manual_seed(args.seed + step * args.processes + rank)
-    renders = Renders(args.out / "renders.npy", args.resolution, device)
-
-    def save() -> None:
-        if rank > 0:
-            return
-        state = {name: part.state_dict() for name, part in parts.items()} | {"step": step, "seconds": seconds}
-        torch.save(state, checkpoint.with_suffix(".part"))
-        checkpoint.with_suffix(".part").replace(checkpoint)
-        save_sheet(average, args.out / f"samples_{step * args.batch // 1000:06d}.png")
-
-    total = args.kimg * 1000
+    run = Training(rank, args)
     started = last = time.time()
-    last_step = step
-    while step * args.batch < total and not out_of_time(started, args.minutes):
-        seen = step * args.batch
-        for optimizer in optimizers:
-            for group, rate in zip(optimizer.param_groups, (1.0, NOISE_RATE), strict=False):
-                group["lr"] = learning_rate(seen, total) * rate
-        real, targets = renders.batch(batch, step * args.processes + rank)
-        alone = seen < args.discriminator_kimg * 1000
-
-        # One batch of fakes serves both networks: a second one would cost a sixth of the step.
-        with torch.set_grad_enabled(not alone):
-            fake = generator(mixed_codes(generator, batch), fresh_noises(generator, batch))
-        (logits_real, names_real), (logits_fake, _) = discriminator(real), discriminator(fake.detach())
-        loss = F.softplus(logits_fake).mean() + F.softplus(-logits_real).mean()
-        naming_loss = naming.loss(names_real, targets)
-        loss = loss + NAMING_WEIGHT * naming_loss
-        if step % R1_INTERVAL == 0:
-            loss = loss + r1_penalty(discriminator, real[: batch // 2]) * (R1_GAMMA / 2 * R1_INTERVAL)
-        optimizers[1].zero_grad(set_to_none=True)
-        loss.backward()
-        synchronize_gradients(discriminator)
-        optimizers[1].step()
-
-        if not alone:
-            discriminator.requires_grad_(False)
-            logits, names = discriminator(fake)
-            generator_loss = F.softplus(-logits).mean()
-            optimizers[0].zero_grad(set_to_none=True)
-            (generator_loss + naming.distance(names_real, names)).backward()
-            synchronize_gradients(generator)
-            optimizers[0].step()
-            discriminator.requires_grad_(True)
-            update_average(average, generator, args.batch, seen)
-
-        step += 1
-        if step % args.log_steps == 0 and rank == 0:
+    last_seen = run.seen
+    while run.seen < args.kimg * 1000:
+        if run.step % SYNCHRONIZE == 0 and at_end(bool(told), started, args.minutes):
+            break
+        seen = run.seen
+        real, targets, z, weights = run.renders.batch(run.batch, run.step * args.processes + rank)
+        alone = seen < (args.pair_kimg + args.discriminator_kimg) * 1000
+        if pairs_only := seen < args.pair_kimg * 1000:
+            measured = run.pair_step(real, z, weights)
+        else:
+            measured = run.adversarial_step(real, targets, z, weights, alone)
+        if rank == 0 and (pairs_only or not alone):
+            update_average(run.average, run.generator, args.batch, seen)
+        run.step += 1
+        if run.step % args.log_steps == 0 and rank == 0:
             now = time.time()
-            rate = (step - last_step) * args.batch / (now - last)
-            seconds += now - last
-            last, last_step = now, step
-            line = {
-                "kimg": round(step * args.batch / 1000, 2),
-                "images/s": round(rate, 1),
-                "hours": round(seconds / 3600, 3),
-                "real": round(logits_real.mean().item(), 3),
-                "fake": round(logits_fake.mean().item(), 3),
-                "loss": round(loss.item(), 3),
-                "naming": round(naming_loss.item(), 3),
-                "means": round(naming.gap()[:, -1].square().sum().item(), 4),
-                "covariances": round(naming.gap()[:, :-1].square().sum().item(), 3),
-            }
-            print(json.dumps(line), flush=True)
-            if not math.isfinite(line["loss"]):
+            run.seconds += now - last
+            line = {"kimg": run.seen / 1000, "images/s": (run.seen - last_seen) / (now - last)}
+            line |= {"hours": run.seconds / 3600} | {name: value.mean().item() for name, value in measured.items()}
+            last, last_seen = now, run.seen
+            print(json.dumps({name: round(value, 4) for name, value in line.items()}), flush=True)
+            if not all(map(math.isfinite, line.values())):
                 sys.exit("the loss is not finite: go back to the last checkpoint")
-        if step * args.batch // (args.sheet_kimg * 1000) > (step - 1) * args.batch // (args.sheet_kimg * 1000):
-            save()
-    save()
+        if run.seen // (args.sheet_kimg * 1000) > seen // (args.sheet_kimg * 1000):
+            run.save()
+    run.save()
 
 
-def out_of_time(started: float, minutes: float) -> bool:
-    """Whether the slice of `minutes` (0: no limit) is over, by the clock of the first process."""
-    over = torch.tensor(float(minutes > 0 and time.time() - started > minutes * 60))
-    if minutes > 0 and dist.is_initialized():
+def at_end(told: bool, started: float, minutes: float) -> bool:
+    """Whether the first process was told to end, or its slice of `minutes` (0: no limit) is over."""
+    over = torch.tensor(float(told or 0 < minutes * 60 < time.time() - started))
+    if dist.is_initialized():
         dist.broadcast(over, src=0)
     return bool(over)
 
@@ -396,16 +574,46 @@ def export(args: argparse.Namespace) -> None:
     from higan.checkpoints import write_checkpoint
 
     stored = torch.load(args.out / "checkpoint.pth", map_location="cpu", weights_only=True)
-    channels = {4: stored["average"]["const"].shape[1]}
-    for layer in range(2, 2 * int(math.log2(args.resolution)) - 3, 2):
-        channels[4 * 2 ** (layer // 2)] = stored["average"][f"layers.{layer}.weight"].shape[0]
-    generator = StyleGAN2(args.resolution, channels, Z_DIM, W_DIM, MAPPING_LAYERS)
-    generator.load_state_dict(stored["average"])
+    weights = stored["average"]
+    blocks = sum(name.startswith("outputs.") and name.endswith(".style.weight") for name in weights)
+    channels = {4 * 2**block: weights[f"layers.{2 * block}.weight"].shape[0] for block in range(blocks)}
+    generator = StyleGAN2(max(channels), channels, Z_DIM, W_DIM, MAPPING_LAYERS)
+    generator.load_state_dict(weights)
     with torch.no_grad():
         z = torch.randn(100_000, Z_DIM, generator=torch.Generator().manual_seed(1))
         generator.w_avg.copy_(generator.map(z).mean(dim=0))
-    state_dict = {name: value.half() for name, value in generator.state_dict().items()}
+        if args.whiten:
+            generator = whiten(generator, StyleGAN2(max(channels), channels, Z_DIM, W_DIM, MAPPING_LAYERS + 1), z)
+    exact = ("mapping.", "style.", "w_avg")  # small, and everything hangs on it
+    state_dict = {
+        name: value if any(part in name for part in exact) else value.half()
+        for name, value in generator.state_dict().items()
+    }
     write_checkpoint(args.export, "stylegan2", state_dict, {"architecture": "skip"})
+
+
+def whiten(generator: StyleGAN2, white: StyleGAN2, z: Tensor) -> StyleGAN2:
+    """Make `white` draw the pictures of `generator`, with a w that is uncorrelated and of variance 1 at codes z [N, D].
+
+    The whitened space is that of Zhu et al. 2020, "Improved StyleGAN embedding", but exact: `white` has one more layer
+    in its mapping network, which whitens, and its styles undo that. A bias keeps the leaky ReLU from acting.
+    """
+    w = generator.double().map(z.double())
+    mean = w.mean(dim=0)
+    values, vectors = torch.linalg.eigh((w - mean).T @ (w - mean) / len(w))
+    forth, back = (vectors * values.clamp(min=1e-6) ** power @ vectors.T for power in (-0.5, 0.5))
+    offset = torch.full_like(mean, WHITENED_MEAN)
+    last = white.double().mapping.dense[-1]
+    state = generator.state_dict() | {"w_avg": offset}
+    state[f"mapping.dense.{MAPPING_LAYERS}.weight"] = forth / last.weight_scale
+    state[f"mapping.dense.{MAPPING_LAYERS}.bias"] = (offset - forth @ mean) / last.bias_scale
+    for name, value in generator.state_dict().items():
+        if name.endswith("style.weight"):
+            state[name] = value @ back
+            bias = name.removesuffix("weight") + "bias"
+            state[bias] = state[bias] + value @ (mean - back @ offset) / math.sqrt(W_DIM)
+    white.load_state_dict(state)
+    return white.float()
 
 
 def main() -> None:
@@ -415,22 +623,31 @@ def main() -> None:
         return
     args.out.mkdir(parents=True, exist_ok=True)
     if choose_device(args.device).type == "cpu":
-        render_pool(args.out / "renders.npy", args.resolution, args.renders, args.processes)
+        render_pool(args.out / "renders.npy", args.renders, args.resolution, SCENE_SEED, args.processes)
     if args.processes == 1:
         train(0, args)
         return
     with tempfile.TemporaryDirectory() as folder:
         args.rendezvous = f"file://{folder}/rendezvous"
-        mp.spawn(train, args=(args,), nprocs=args.processes)
+        run = mp.spawn(train, args=(args,), nprocs=args.processes, join=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: [process.terminate() for process in run.processes])
+        while not run.join():
+            pass
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, sample sheets, renders")
     parser.add_argument("--resolution", type=int, default=64, help="side of the images (default: 64)")
-    parser.add_argument("--kimg", type=int, default=500, help="length of the run in thousands of images (default: 500)")
+    parser.add_argument(
+        "--kimg", type=float, default=500, help="length of the run in thousands of images (default: 500)"
+    )
     parser.add_argument(
         "--minutes", type=float, default=0, help="stop earlier, after so many minutes; resumable (default: off)"
+    )
+    parser.add_argument(
+        "--decay_kimg", type=float, help="kimg at the end over which the learning rate falls (default: 0.3 of --kimg)"
     )
     parser.add_argument("--batch", type=int, default=16, help="images per step (default: 16)")
     parser.add_argument(
@@ -441,11 +658,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and codes (default: 0)")
     parser.add_argument("--log_steps", type=int, default=50, help="steps between progress lines (default: 50)")
     parser.add_argument("--sheet_kimg", type=int, default=10, help="kimg between checkpoints (default: 10)")
-    parser.add_argument("--initial", type=Path, help="generator to begin a new run with (default: random weights)")
+    parser.add_argument("--initial", type=Path, help="generator to begin a new run with (default: random)")
     parser.add_argument(
         "--discriminator_kimg", type=int, default=0, help="kimg that the discriminator trains alone first (default: 0)"
     )
+    parser.add_argument(
+        "--pair_kimg", type=float, default=0, help="kimg at the beginning in which only pairs are learnt (default: 0)"
+    )
     parser.add_argument("--export", type=Path, help="write the averaged generator to this file and stop")
+    parser.add_argument("--whiten", action="store_true", help="export it with a w whose numbers are uncorrelated")
     return parser.parse_args()
 
 

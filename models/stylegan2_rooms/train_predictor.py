@@ -1,12 +1,12 @@
 """Train the `rooms` predictor on renders, clean and degraded like generated pictures, and test it on unseen ones.
 
-    python train_predictor.py --renders runs/64/renders.npy --export rooms_predictor.pth
+    python train_predictor.py --renders runs/128/renders.npy --export rooms_predictor.pth
     python train_predictor.py --evaluate rooms_predictor.pth
 
-and a second judge, which shares neither renders nor weights with it, for `compare_recipes.py`:
+and a judge that shares neither renders nor weights with it and looks at every pixel, for the Fréchet distance:
 
-    python train_predictor.py --renders judge.npy --scenes 8000 --scene_seed 5 --seed 5 --channels 12 24 48 64 96 \\
-        --epochs 4 --export judge.pth
+    python train_predictor.py --renders judge.npy --scenes 12000 --scene_seed 5 --seed 5 --resolution 128 \\
+        --channels 16 32 64 96 128 --export judge.pth
 
 The renders are the pool that `train_generator.py` made, or are drawn first where the file is not there; the labels
 follow from the scenes, so none are stored. The test draws 5,000 scenes of another seed and prints accuracy of binary
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from joblib import Parallel, delayed
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -39,6 +40,7 @@ TEST_SEED = 2
 TEST_SCENES = 5000
 LEARNING_RATE = 2e-3
 BATCH = 100
+RENDERED_AT_ONCE = 25
 
 
 def fast_type(device: torch.device) -> torch.dtype:
@@ -70,6 +72,13 @@ def render_block(block: tuple[Path, int, int, int]) -> int:
     images[start : start + count] = scenes.render(factors, images.shape[-1]).numpy()
     images.flush()
     return count
+
+
+def render_many(factors: dict[str, Tensor], resolution: int) -> Tensor:
+    """Draw scenes as `scenes.render` does, on all processors."""
+    parts = zip(*(values.split(RENDERED_AT_ONCE) for values in factors.values()), strict=True)
+    work = [delayed(scenes.render)(dict(zip(factors, part, strict=True)), resolution) for part in parts]
+    return torch.cat(Parallel(n_jobs=-1 if len(work) > 1 else 1)(work))
 
 
 def label_matrix(factors: dict[str, Tensor]) -> Tensor:
@@ -153,7 +162,7 @@ def evaluate(path: Path, size: int) -> dict[str, tuple[float, float]]:
     raw, truth = [], []
     for start in range(0, TEST_SCENES, BATCH):
         factors = scenes.sample_factors(BATCH, TEST_SEED, start)
-        images = scenes.render(factors, size).float() / 127.5 - 1
+        images = render_many(factors, size).float() / 127.5 - 1
         both = torch.stack([images, degrade(images, generator)]).flatten(0, 1)
         raw.append(network(resize(both, network.resolution)).view(2, BATCH, -1))
         truth.append(label_matrix(factors))
@@ -174,7 +183,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--renders", type=Path, help="pool of renders, uint8 [N, 3, R, R], drawn first if not there")
     parser.add_argument("--scenes", type=int, default=30_000, help="renders of a pool not there (default: 30000)")
     parser.add_argument("--scene_seed", type=int, default=SCENE_SEED, help="seed of the scenes (default: 1)")
-    parser.add_argument("--size", type=int, default=64, help="side of renders that are drawn (default: 64)")
+    parser.add_argument("--size", type=int, default=128, help="side of renders that are drawn (default: 128)")
     parser.add_argument("--processes", type=int, default=1, help="processes that draw them (default: 1)")
     parser.add_argument("--resolution", type=int, default=64, help="side that the network looks at (default: 64)")
     parser.add_argument(

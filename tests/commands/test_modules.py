@@ -33,7 +33,7 @@ def test_models_are_listed_with_where_they_are(run: Any, tmp_path: Path, capsys:
     assert run("higan.generators") == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line.split() for line in lines if line}
-    assert rows["stylegan2_rooms"][1:4] == ["stylegan2", "64", "yes"]
+    assert rows["stylegan2_rooms"][1:4] == ["stylegan2", "128", "yes"]
     assert rows["stylegan_bedroom"][1:] == ["stylegan", "256", "no", "karras2019stylegan-bedrooms-256x256.pkl"]
     assert sum("; licence: " in line for line in lines) >= 3
     assert lines[-1].startswith(f"Put missing files into {zoo.MODELS}")

@@ -58,9 +58,9 @@ def test_other_ways(synthesis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = bench.slopes(way)
         assert isinstance(found, Slopes) and found.values.shape[-1] == 128
     steps = bench.steps(compare.RECIPES["gradient_wp_soft"])
-    assert steps.shape == (20, 10, 128)
+    assert steps.shape == (20, 12, 128)
     wp = bench.fresh(0, 1)
-    alone = np.eye(10)[:, :, None] * steps[3]
+    alone = np.eye(12)[:, :, None] * steps[3]
     expected = bench.rises(wp, bench.score(wp), alone)[:, 0, 0, 3]
     assert bench.layer_effects(wp, steps[3:4] * np.ones((4, 1, 1)))[3, :, 3] == pytest.approx(expected, abs=0.02)
 

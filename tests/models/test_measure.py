@@ -76,6 +76,7 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(measure, "PAIRED_SCENES", 2)
     monkeypatch.setattr(measure, "PAIRED_BATCH", 2)
     monkeypatch.setattr(measure, "LIMIT_DIRECTIONS", 1)
+    monkeypatch.setattr(import_program("train_predictor"), "RENDERED_AT_ONCE", 100)  # in this process
     monkeypatch.setattr(measure, "render_images", lambda resolution, num, seed: measure.sample_images(generator, num))
     monkeypatch.setattr(measure, "BATCH", 12)
     monkeypatch.setattr(measure, "count_chosen_passes", measure.count_passes)
@@ -92,4 +93,4 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert f" | {effect.value:.2f} ({effect.low:.2f} to {effect.high:.2f}) | {effect.limit:.2f} | " in table["| wood"]
     assert f"| {effect.leak:.3f} | {effect.leaks[0].name} {effect.leaks[0].value:+.2f} | " in table["| wood"]
     assert "| wood | attribute | 0.500 | 10° | 1.5 |" in said and "| layers chosen | yes/no | " in said
-    assert said.count("| window | object |") == 5 and "| ridge | 1.000 | 0.100 | 0.300 | 3.0 |" in said
+    assert said.count("| window | object |") == 6 and "| ridge | 1.000 | 0.100 | 0.300 | 3.0 |" in said

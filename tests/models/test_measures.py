@@ -27,7 +27,7 @@ def test_inversion_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "| unseen renders | 2 |" in said and "| its own samples | 1 |" in said
     assert "Yes/no factors kept" in said and "| indoor_lighting | " in said and "| wall_hue | color |" in said
     assert "| viewpoint | layout |" in said and "of the true change" in said
-    assert np.load(tmp_path / "renders" / "wp.npy").shape[:2] == (2, 10)
+    assert np.load(tmp_path / "renders" / "wp.npy").shape[:2] == (2, 12)
 
 
 def test_an_edit_goes_to_the_score_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

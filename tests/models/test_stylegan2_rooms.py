@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import higan
 from higan.checkpoints import read_checkpoint
@@ -19,6 +20,25 @@ from higan.checkpoints import read_checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "stylegan2_rooms"
 BOUNDARIES = sorted((ROOT / "boundaries" / "stylegan2_rooms").glob("*_boundary.npy"))
+
+GROW = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from higan.generators.layers import upsample_fir
+from higan.generators.stylegan2 import StyleGAN2
+from train_generator import load_initial, save_sheet
+torch.manual_seed(0)
+small, large = (StyleGAN2(side, {4: 8, 8: 8, 16: 6, 32: 4}, z_dim=8, w_dim=8, mapping_layers=2) for side in (16, 32))
+small.w_avg.normal_()
+load_initial(large, small.state_dict())
+assert torch.equal(large.w_avg, small.w_avg)
+w = small.map(torch.randn(3, 8))[:, None]
+first = large(w.expand(-1, large.num_layers, -1))
+torch.testing.assert_close(first, upsample_fir(small(w.expand(-1, small.num_layers, -1))))
+first.square().sum().backward()
+assert large.outputs[-1].weight.grad.abs().max() > 0  # from where the new block learns
+save_sheet(large, sys.argv[2], rows=1, columns=2)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +102,57 @@ def test_every_factor_shows_in_the_picture(scenes: ModuleType) -> None:
         assert ((second - first).abs().amax(dim=(1, 2, 3)) > 20).all(), factor.name
 
 
+def test_nuisances_show_in_the_picture_and_in_no_score(scenes: ModuleType) -> None:
+    factors = {name: torch.ones(4) for name in scenes.sample_factors(1, seed=9)}
+    factors |= {factor.name: torch.linspace(-0.9, 0.9, 4) for factor in scenes.FACTORS if factor.kind == "continuous"}
+    factors["wood"] = torch.arange(4) % 2.0
+    for name in scenes.NUISANCES:
+        low, high = (factors | {name: torch.full((4,), value)} for value in (-1.0, 1.0))
+        first, second = (scenes.render(scene, 64).float() for scene in (low, high))
+        assert ((second - first).abs().amax(dim=(1, 2, 3)) > 8).sum() >= 2, name
+        before, after = scenes.labels(low), scenes.labels(high)
+        # what hides half a thing may be larger, but no other label changes
+        assert all(torch.equal(before[key], after[key]) for key in before if scenes.LEVELS[key] != "object"), name
+
+
+def test_a_thing_is_drawn_in_its_box(scenes: ModuleType) -> None:
+    factors = scenes.sample_factors(6, seed=9) | {"glossy": torch.zeros(6)}  # no reflections elsewhere
+    off, on = (scenes.render(factors | {"picture": torch.full((6,), value)}, 64).int() for value in (0.0, 1.0))
+    for changed, box in zip((on - off).abs().amax(dim=1), scenes.boxes(factors, "picture"), strict=True):
+        rows, columns = (changed > 8).nonzero().unbind(1)
+        drawn = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 32 - 1
+        torch.testing.assert_close(drawn, box, atol=0.05, rtol=0)
+
+
+def test_normals_of_scenes_are_standard_and_tell_the_scene(scenes: ModuleType) -> None:
+    factors = scenes.sample_factors(4000, seed=9)
+    normals = scenes.normals(factors, torch.Generator().manual_seed(0))
+    assert normals.shape == (4000, scenes.NUM_NORMALS)
+    assert normals.mean(dim=0).abs().max() < 0.06 and (normals.std(dim=0) - 1).abs().max() < 0.05
+    assert (torch.corrcoef(normals.T) - torch.eye(scenes.NUM_NORMALS)).abs().max() < 0.08
+    column = 0
+    for factor in scenes.FACTORS:
+        value, normal = factors[factor.name], normals[:, column]
+        if factor.hue:
+            told = torch.atan2(normals[:, column + 1], normal) / torch.pi
+        else:
+            told = (normal > 0).float() if factor.kind == "binary" else torch.erf(normal / 2**0.5)
+        torch.testing.assert_close(told, value, atol=1e-4, rtol=0)
+        column += 1 + factor.hue
+
+
+def test_scores_grow_along_their_directions(scenes: ModuleType) -> None:
+    factors = scenes.sample_factors(4000, seed=9)
+    normals, labels = scenes.normals(factors, torch.Generator().manual_seed(0)), scenes.labels(factors)
+    for name, direction in scenes.score_directions().items():
+        assert direction.norm() == pytest.approx(1)
+        correlations = torch.corrcoef(torch.stack([labels[name], normals @ direction]))
+        assert correlations[0, 1] > 0.6, name
+
+
 def test_predictor_reads_unseen_renders(scenes: ModuleType, predictor: higan.Predictor) -> None:
-    factors = scenes.sample_factors(400, seed=11)
-    scores = predictor.predict(scenes.render(factors, 64).permute(0, 2, 3, 1))["attribute"]
+    factors = scenes.sample_factors(300, seed=11)
+    scores = predictor.predict(scenes.render(factors, 128).permute(0, 2, 3, 1))["attribute"]
     assert predictor.names["attribute"] == list(scenes.SCORE_NAMES) and predictor.levels == scenes.LEVELS
     for column, (name, label) in enumerate(scenes.labels(factors).items()):
         score = scores[:, column]
@@ -96,8 +164,8 @@ def test_predictor_reads_unseen_renders(scenes: ModuleType, predictor: higan.Pre
 
 
 def test_weights_are_small(generator: higan.Generator) -> None:
-    assert (MODEL / "stylegan2_rooms.pth").stat().st_size < 12_000_000
-    assert generator.resolution >= 64 and generator.family == "stylegan2" and generator.predictor == "rooms"
+    assert (MODEL / "stylegan2_rooms.pth").stat().st_size < 4_000_000
+    assert generator.resolution >= 128 and generator.family == "stylegan2" and generator.predictor == "rooms"
 
 
 def test_what_ships_says_what_re_scoring_found() -> None:
@@ -120,7 +188,7 @@ def test_boundary_raises_its_score_more_than_random_directions(
     path: Path, generator: higan.Generator, predictor: higan.Predictor
 ) -> None:
     boundary = higan.read_boundary(path)
-    wp = generator.to_wp(generator.sample(48, seed=21), "z")
+    wp = generator.to_wp(generator.sample(16, seed=21), "z")
     column = predictor.names["attribute"].index(boundary.name)
 
     def score(codes: torch.Tensor) -> float:
@@ -139,7 +207,7 @@ def test_boundary_raises_its_score_more_than_random_directions(
 
 def test_lighting_brightens_and_leaves_the_bed(generator: higan.Generator, predictor: higan.Predictor) -> None:
     boundary = higan.read_boundary(ROOT / "boundaries" / "stylegan2_rooms" / "indoor_lighting_boundary.npy")
-    wp = generator.to_wp(generator.sample(100, seed=22), "z")
+    wp = generator.to_wp(generator.sample(60, seed=22), "z")
     images = [generator.synthesize(codes) for codes in (wp, higan.manipulate(wp, boundary, [2.0])[:, 0])]
     brightness = [image.float().mean(dim=(1, 2, 3)) for image in images]
     assert (brightness[1] > brightness[0]).float().mean() >= 0.9
@@ -147,28 +215,40 @@ def test_lighting_brightens_and_leaves_the_bed(generator: higan.Generator, predi
     assert ((bed[0] > 0) == (bed[1] > 0)).float().mean() >= 0.95
 
 
-def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    def train(run: str, *options: str) -> str:
+def test_training_learns_pairs_then_competes_and_goes_on(tmp_path: Path) -> None:
+    def train(run: str, *options: str) -> list[dict[str, float]]:
         command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path / run), *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
+        return [json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{"]
 
     small = ("--resolution", "32", "--batch", "8", "--renders", "16", "--device", "cpu", "--log_steps", "1")
-    small += ("--kimg", "1", "--minutes", "0.02")
-    runs = [train("run", *small) for _ in range(2)]
-    first, again = ([json.loads(line)["kimg"] for line in run.splitlines() if line[:1] == "{"] for run in runs)
-    assert first[0] == 0.01 and again[0] > 0.01
-    assert list((tmp_path / "run").glob("samples_*.png"))
-    train("run", "--resolution", "32", "--export", str(tmp_path / "rooms.pth"))
+    small += ("--decay_kimg", "0")
+    pairs = [line["pairs"] for line in train("run", *small, "--kimg", "0.24", "--pair_kimg", "0.24")]
+    assert len(pairs) == 30 and sum(pairs[-4:]) < 0.8 * sum(pairs[:4])
+    line = train("run", *small, "--kimg", "0.256")[0]
+    assert line["kimg"] == 0.248 and {"pairs", "named", "features", "means"} <= set(line)
+    train("run", "--export", str(tmp_path / "rooms.pth"))
     generator = higan.load_generator(tmp_path / "rooms.pth", device="cpu")
     assert generator.synthesize(generator.sample(2, seed=0), space="z").shape == (2, 32, 32, 3)
 
     # while the discriminator trains alone, the generator that a run begins with stays as it is
-    train("next", *small, "--initial", str(tmp_path / "rooms.pth"), "--discriminator_kimg", "1")
-    train("next", "--resolution", "32", "--export", str(tmp_path / "next.pth"))
+    alone = train(
+        "next", *small, "--kimg", "0.04", "--initial", str(tmp_path / "rooms.pth"), "--discriminator_kimg", "1"
+    )
+    assert "pairs" not in alone[0]
+    train("next", "--export", str(tmp_path / "next.pth"))
     weights, after = (read_checkpoint(tmp_path / name).state_dict for name in ("rooms.pth", "next.pth"))
     assert all(torch.equal(value, after[name]) for name, value in weights.items() if name != "w_avg")
+
+
+def test_a_smaller_generator_grows_by_a_block(tmp_path: Path) -> None:
+    sheet = tmp_path / "samples.png"
+    done = subprocess.run(
+        [sys.executable, "-c", GROW, str(MODEL), str(sheet)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Image.open(sheet).size == (64, 32)
 
 
 def test_names_of_generated_images_are_drawn_to_those_of_renders() -> None:
