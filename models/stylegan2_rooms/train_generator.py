@@ -3,7 +3,9 @@
     python train_generator.py --out runs/32 --resolution 32 --kimg 140 --pair_kimg 140 --processes 2    learn pairs
     python train_generator.py --out runs/32 --export 32.pth                                 write the averaged generator
     python train_generator.py --out runs/64 --resolution 64 --initial 32.pth --kimg 190 --pair_kimg 190  grow
+    python train_generator.py --out runs/128 --resolution 128 --initial 64.pth --kimg 125 --pair_kimg 95
     python train_generator.py --out runs/128 --resolution 128 --device cuda --minutes 9     a GPU, in slices
+    python train_generator.py --out runs/128 --export stylegan2_rooms.pth --whiten          the model, for the toolkit
 
 A run that is told to end (SIGTERM or Ctrl-C) first writes its checkpoint. `--initial` takes a generator of the run's
 resolution, or of half of it, which then grows by a block: at first the larger picture is the smaller one, upsampled.
