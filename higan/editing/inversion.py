@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from higan.errors import HiganError
+from higan.logs import counted
 
 if TYPE_CHECKING:
     from higan.generators import Generator
@@ -81,8 +82,8 @@ class Inversion:
 
     def __repr__(self) -> str:
         num, mean = len(self.psnr), f"{self.psnr.mean():.1f} dB"
-        said = f"1 picture: {mean}" if num == 1 else f"{num} pictures: {mean} on average"
-        return f"Inversion of {said}, codes of {self.space}"
+        average = " on average" if num > 1 else ""
+        return f"Inversion of {counted(num, 'picture')}: {mean}{average}, codes of {self.space}"
 
 
 @dataclass

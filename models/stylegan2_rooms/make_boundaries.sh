@@ -32,7 +32,7 @@ done
 [ -e "$out/chance/rescore.json" ] || python rescore.py stylegan2_rooms "$shipped/indoor_lighting_boundary.npy" \
     -o "$out/chance" --num=40 --control=240 --layerwise_rescoring
 [ -e "$out/judge.pth" ] || python $here/train_predictor.py --renders "$out/judge_renders.npy" --scenes 4000 \
-    --scene_seed 5 --seed 5 --channels 12 24 48 64 96 --epochs 6 --export "$out/judge.pth"
+    --scene_seed 5 --seed 5 --resolution 128 --channels 12 24 48 64 96 --epochs 6 --export "$out/judge.pth"
 [ -e "$out/recipes.json" ] || python $here/compare_recipes.py "$out/synthesis" --second "$out/judge.pth" \
     --turns "$turns" --num 60 --choice 30 --json "$out/recipes.json" \
     --recipes svm svm_layers ridge_soft_layers gradient_wp_soft

@@ -3,7 +3,8 @@
     python train_generator.py --out runs/32 --resolution 32 --kimg 140 --pair_kimg 140 --processes 2    learn pairs
     python train_generator.py --out runs/32 --export 32.pth                                 write the averaged generator
     python train_generator.py --out runs/64 --resolution 64 --initial 32.pth --kimg 190 --pair_kimg 190  grow
-    python train_generator.py --out runs/128 --resolution 128 --initial 64.pth --kimg 125 --pair_kimg 95
+    python train_generator.py --out runs/128 --resolution 128 --initial 64.pth --pair_kimg 95 \\
+        --kimg 125 --decay_kimg 100                                                         then a discriminator, slowly
     python train_generator.py --out runs/128 --resolution 128 --device cuda --minutes 9     a GPU, in slices
     python train_generator.py --out runs/128 --export stylegan2_rooms.pth --whiten          the model, for the toolkit
 
@@ -605,15 +606,16 @@ def whiten(generator: StyleGAN2, white: StyleGAN2, z: Tensor) -> StyleGAN2:
     values, vectors = torch.linalg.eigh((w - mean).T @ (w - mean) / len(w))
     forth, back = (vectors * values.clamp(min=1e-6) ** power @ vectors.T for power in (-0.5, 0.5))
     offset = torch.full_like(mean, WHITENED_MEAN)
-    last = white.double().mapping.dense[-1]
-    state = generator.state_dict() | {"w_avg": offset}
-    state[f"mapping.dense.{MAPPING_LAYERS}.weight"] = forth / last.weight_scale
-    state[f"mapping.dense.{MAPPING_LAYERS}.bias"] = (offset - forth @ mean) / last.bias_scale
-    for name, value in generator.state_dict().items():
+    weights = generator.state_dict()
+    state = weights | {"w_avg": offset}
+    place, last = len(white.mapping.dense) - 1, white.double().mapping.dense[-1]
+    state[f"mapping.dense.{place}.weight"] = forth / last.weight_scale
+    state[f"mapping.dense.{place}.bias"] = (offset - forth @ mean) / last.bias_scale
+    for name, value in weights.items():
         if name.endswith("style.weight"):
+            bias = f"{name.removesuffix('weight')}bias"
             state[name] = value @ back
-            bias = name.removesuffix("weight") + "bias"
-            state[bias] = state[bias] + value @ (mean - back @ offset) / math.sqrt(W_DIM)
+            state[bias] = weights[bias] + value @ (mean - back @ offset) / math.sqrt(len(mean))
     white.load_state_dict(state)
     return white.float()
 

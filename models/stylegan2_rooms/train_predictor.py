@@ -3,10 +3,11 @@
     python train_predictor.py --renders runs/128/renders.npy --export rooms_predictor.pth
     python train_predictor.py --evaluate rooms_predictor.pth
 
-and a judge that shares neither renders nor weights with it and looks at every pixel, for the Fréchet distance:
+and a judge that shares neither renders nor weights with it and looks at every pixel, for the Fréchet distance and for
+`compare_recipes.py`:
 
-    python train_predictor.py --renders judge.npy --scenes 12000 --scene_seed 5 --seed 5 --resolution 128 \\
-        --channels 16 32 64 96 128 --export judge.pth
+    python train_predictor.py --renders judge.npy --scenes 4000 --scene_seed 5 --seed 5 --resolution 128 \\
+        --channels 12 24 48 64 96 --epochs 6 --export judge.pth
 
 The renders are the pool that `train_generator.py` made, or are drawn first where the file is not there; the labels
 follow from the scenes, so none are stored. The test draws 5,000 scenes of another seed and prints accuracy of binary
@@ -24,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from joblib import Parallel, delayed
 from torch import Tensor
@@ -54,31 +54,22 @@ def render_pool(path: Path, num: int, resolution: int, scene_seed: int, processe
     if path.exists():
         return
     part = path.with_suffix(".part.npy")
-    np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(num, 3, resolution, resolution)).flush()
-    started, done = time.time(), 0
-    with mp.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        blocks = [(part, start, min(500, num - start), scene_seed) for start in range(0, num, 500)]
-        for count in pool.imap_unordered(render_block, blocks):
-            done += count
-            print(f"rendered {done} of {num} in {time.time() - started:.0f} s", flush=True)
+    images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(num, 3, resolution, resolution))
+    started = time.time()
+    for start in range(0, num, 500):
+        stop = min(start + 500, num)
+        factors = scenes.sample_factors(stop - start, scene_seed, start)
+        images[start:stop] = render_many(factors, resolution, processes).numpy()
+        print(f"rendered {stop} of {num} in {time.time() - started:.0f} s", flush=True)
+    images.flush()
     part.rename(path)
 
 
-def render_block(block: tuple[Path, int, int, int]) -> int:
-    """Render the scenes of one block (file, first scene, number, seed) of a pool and return their number."""
-    path, start, count, scene_seed = block
-    images = np.load(path, mmap_mode="r+")
-    factors = scenes.sample_factors(count, scene_seed, start)
-    images[start : start + count] = scenes.render(factors, images.shape[-1]).numpy()
-    images.flush()
-    return count
-
-
-def render_many(factors: dict[str, Tensor], resolution: int) -> Tensor:
-    """Draw scenes as `scenes.render` does, on all processors."""
+def render_many(factors: dict[str, Tensor], resolution: int, processes: int = -1) -> Tensor:
+    """Draw scenes as `scenes.render` does, in as many processes as there are processors (-1), or in fewer."""
     parts = zip(*(values.split(RENDERED_AT_ONCE) for values in factors.values()), strict=True)
     work = [delayed(scenes.render)(dict(zip(factors, part, strict=True)), resolution) for part in parts]
-    return torch.cat(Parallel(n_jobs=-1 if len(work) > 1 else 1)(work))
+    return torch.cat(Parallel(n_jobs=processes if len(work) > 1 else 1)(work))
 
 
 def label_matrix(factors: dict[str, Tensor]) -> Tensor:

@@ -16,6 +16,7 @@ from PIL import Image
 
 import higan
 from higan.checkpoints import read_checkpoint
+from higan.generators.stylegan2 import StyleGAN2
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "stylegan2_rooms"
@@ -240,6 +241,33 @@ def test_training_learns_pairs_then_competes_and_goes_on(tmp_path: Path) -> None
     train("next", "--export", str(tmp_path / "next.pth"))
     weights, after = (read_checkpoint(tmp_path / name).state_dict for name in ("rooms.pth", "next.pth"))
     assert all(torch.equal(value, after[name]) for name, value in weights.items() if name != "w_avg")
+
+
+def test_a_run_in_two_processes_that_is_told_to_end_writes_its_checkpoint(tmp_path: Path) -> None:
+    command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path), "--resolution", "32"]
+    command += ["--batch", "8", "--renders", "16", "--device", "cpu", "--pair_kimg", "99", "--log_steps", "1"]
+    process = subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    next(line for line in process.stdout if line[:1] == "{")
+    process.terminate()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["step"] > 0
+
+
+def test_a_whitened_generator_draws_the_same_pictures(scenes: ModuleType) -> None:
+    train = import_program("train_generator")
+    torch.manual_seed(0)
+    plain, white = (StyleGAN2(16, {4: 8, 8: 8, 16: 6}, 8, 12, depth) for depth in (2, 3))
+    z = torch.randn(20_000, 8)
+    with torch.no_grad():
+        before = plain(plain.map(z[:4])[:, None].expand(-1, plain.num_layers, -1))
+        plain.w_avg.copy_(plain.map(z).mean(dim=0))
+        train.whiten(plain, white, z)
+        w = white.map(z)
+        torch.testing.assert_close(white(w[:4, None].expand(-1, white.num_layers, -1)), before, atol=2e-3, rtol=0)
+    assert (torch.cov(w.T) - torch.eye(12)).abs().max() < 0.02
+    torch.testing.assert_close(white.w_avg, w.mean(dim=0), atol=0.02, rtol=0)
 
 
 def test_a_smaller_generator_grows_by_a_block(tmp_path: Path) -> None:
