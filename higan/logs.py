@@ -93,7 +93,7 @@ def progress(**options: Any) -> tqdm[Any]:
     from tqdm.auto import tqdm
 
     if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
-        words = "{n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left"
+        words = "{n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
         lines = {"file": LogLines(), "bar_format": words, "delay": PROGRESS_SECONDS, "mininterval": PROGRESS_SECONDS}
         options = lines | {"miniters": 1} | options
     return tqdm(**options)

@@ -199,6 +199,8 @@ def synthesize(synthesis: Synthesis, run: Run, blocks: list[int], ranks: Ranks) 
                 reached = max(0, number - ranks.size + 1) * run.block_size + (end - rows.start) * ranks.size
                 bar.update(max(0, min(reached, total) - shown))
                 shown = max(shown, min(reached, total))
+                if flag.stopped and not bar.postfix:
+                    bar.set_postfix_str("stopping after this block, or at once if asked again")
             if collect is not None:
                 synthesis.write(run, begun, collect())
                 collect = None

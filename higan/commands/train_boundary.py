@@ -89,7 +89,8 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const=10.0,
         metavar="STRENGTH",
-        help="turn each direction away from what moves the other scores of the file (default strength: 10)",
+        help="as codes vary, raise the score and leave the other scores of the file alone (default strength: 10; 0: "
+        "let them move)",
     )
     add(
         "--condition",
@@ -196,7 +197,8 @@ def trained(
 
     from higan.directions.boundaries import find_name, read_boundary
     from higan.directions.conditioning import condition
-    from higan.directions.training import find_covariance, load_columns, train_boundary, with_reach
+    from higan.directions.slopes import find_covariance
+    from higan.directions.training import load_columns, train_boundary, with_reach
 
     options = {name: getattr(args, name) for name in OPTIONS}
     options["space"] = space = space_of(args, codes)
@@ -204,33 +206,33 @@ def trained(
     covariance = find_covariance(codes) if args.condition else None
     others: list[Boundary] = []
 
-    def train(item: tuple[str, np.ndarray | None]) -> tuple[str, Boundary | HiganError]:
+    def find_direction(name: str, values: np.ndarray, strength: float | None) -> Boundary:
+        if slopes and args.solver in SLOPE_SOLVERS:
+            return slopes.boundary(name, space, strength)
+        boundary = train_boundary(codes, values, name, **options)
+        return boundary if slopes is None or strength is None else slopes.disentangled(boundary, strength)
+
+    def train(item: tuple[str, np.ndarray]) -> tuple[str, Boundary | HiganError]:
         name, values = item
         try:
-            if slopes and args.solver in SLOPE_SOLVERS:
-                boundary = slopes.boundary(name, space, args.disentangle or 0.0)
-            else:
-                boundary = train_boundary(codes, scores[name] if values is None else values, name, **options)
-            if slopes and args.solver not in SLOPE_SOLVERS:
-                boundary = slopes.disentangled(boundary, args.disentangle)
+            boundary = find_direction(name, values, args.disentangle)
             boundary = condition(boundary, [other for other in others if other.target != name], covariance)
             return name, with_reach(boundary, codes)
         except HiganError as error:
             return name, error
 
-    conditions: list[Boundary] = []
     for name in args.condition:
         if name.endswith(".npy"):
-            conditions.append(read_boundary(Path(name)))
+            others.append(read_boundary(Path(name)))
             continue
         found = find_name(name, scores, "score", str(args.scores_path))
-        _, result = train((found, scores[found]))
-        if isinstance(result, HiganError):
-            raise HiganError(f"--condition {name}: {result}")
-        conditions.append(result)
-    others += conditions
+        try:
+            # the plane itself: what is orthogonal to it leaves the score alone, to a direction turned away it need not
+            others.append(find_direction(found, scores[found], None))
+        except HiganError as error:
+            raise HiganError(f"--condition {name}: {error}") from error
     if args.solver in SLOPE_SOLVERS:
-        yield from map(train, ((name, None) for name in names))
+        yield from map(train, ((name, scores[name]) for name in names))
         return
     threadpool_limits(1, "blas")  # products of a matrix and a vector, which more threads only slow down
     pool = ThreadPoolExecutor(min(args.jobs, os.cpu_count() or 1))  # the arithmetic runs outside of Python's lock
@@ -280,8 +282,8 @@ def find_slopes(
     import torch
 
     from higan.directions.gradient import gradient_slopes, require_same_scores
+    from higan.directions.slopes import find_covariance
     from higan.directions.steps import step_slopes
-    from higan.directions.training import find_covariance
     from higan.generators.network import per_layer, space_of
     from higan.logs import progress
 
@@ -292,10 +294,18 @@ def find_slopes(
     probes = torch.from_numpy(np.asarray(codes[rows], dtype=np.float32))
     picked = {name: np.asarray(values[rows], dtype=np.float64) for name, values in columns.items()}
     require_same_scores(generator, predictor, probes[:8], own, {name: picked[name][:8] for name in picked})
+    covariance = find_covariance(codes)
     if args.solver == "gradient":
         shown = partial(progress, desc="gradients", unit="batch")
         return gradient_slopes(
-            generator, predictor, probes, own, list(wanted), per_layer(space), lambda rows: shown(iterable=rows)
+            generator,
+            predictor,
+            probes,
+            own,
+            list(wanted),
+            per_layer(space),
+            lambda rows: shown(iterable=rows),
+            covariance,
         )
     samples = ridge_slopes(codes, columns, args.invalid_value, 0, args.seed)
     return step_slopes(
@@ -305,7 +315,7 @@ def find_slopes(
         own,
         picked,
         samples,
-        find_covariance(codes),
+        covariance,
         args.seed,
         lambda batches: progress(iterable=batches, desc="random steps", unit="batch"),
     )

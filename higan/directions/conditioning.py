@@ -61,20 +61,25 @@ def condition(boundary: Boundary, others: Sequence[Boundary], covariance: np.nda
     return replace(boundary, direction=result.reshape(direction.shape).astype(np.float32), info=info)
 
 
-def disentangle(direction: np.ndarray, slopes: np.ndarray, strength: float = 10.0) -> np.ndarray:
-    """Return a direction that leaves other scores alone in proportion to how far it would move them.
+def disentangle(slope: np.ndarray, others: np.ndarray, covariance: np.ndarray, strength: float = 10.0) -> np.ndarray:
+    """Return the direction that raises a score as far as codes vary, and leaves other scores alone.
 
-    d = (I + strength * sum_j g_j g_jT)^-1 direction minimises |d - direction|² + strength * sum_j (g_j d)²: where
-    `condition` makes d orthogonal to a few others whatever is left of it, this weighs all others against the direction.
+    d = (C^-1 + strength * sum_j g_j g_jT)^-1 g maximises g d - dT C^-1 d / 2 - strength * sum_j (g_j d)² / 2: what it
+    raises the score by, less how unusual a step it is among codes of covariance C, less what it moves the others by.
+    Where `condition` makes d orthogonal to a few others whatever is left of it, this weighs all of them. At strength 0
+    it is C g, the pattern that belongs to the slope (Haufe et al. 2014, "On the interpretation of weight vectors of
+    linear models in multivariate neuroimaging", section 2.3). A linear change of the codes changes d as it does them.
 
     Parameters
     ----------
-    direction
-        [D] or [L, D]; best the score's own slope, in its standard deviations per unit of the code.
-    slopes
-        [J, ...] of the other scores, likewise.
+    slope
+        [D] or [L, D], per unit of the code.
+    others
+        [J, ...], the slopes of the other scores in their standard deviations per unit of the code.
+    covariance
+        [D, D] of the codes, [L, D, D] for a slope per layer of codes that differ by layer.
     strength
-        From 0 (nothing changes) upwards.
+        From 0 upwards; in the units of the scores, whatever those of the codes are.
 
     Raises
     ------
@@ -83,7 +88,11 @@ def disentangle(direction: np.ndarray, slopes: np.ndarray, strength: float = 10.
     """
     if not 0 <= strength < np.inf:
         raise HiganError(f"--disentangle is {strength}; expected a number from 0")
-    rows = slopes.reshape(len(slopes), -1).astype(np.float64)
-    flat = direction.reshape(-1).astype(np.float64)
-    inner = np.eye(len(rows)) + strength * (rows @ rows.T)  # Woodbury's identity: as small as there are scores
-    return (flat - strength * (np.linalg.solve(inner, rows @ flat) @ rows)).reshape(direction.shape)
+
+    def patterns(rows: np.ndarray) -> np.ndarray:
+        return (rows.astype(np.float64)[..., None, :] @ covariance)[..., 0, :].reshape(len(rows), -1)
+
+    along, [pattern] = patterns(others), patterns(slope[None])
+    rows = others.reshape(len(others), -1).astype(np.float64)
+    inner = np.eye(len(rows)) + strength * (rows @ along.T)  # Woodbury's identity: as small as there are scores
+    return (pattern - strength * (np.linalg.solve(inner, rows @ pattern) @ along)).reshape(slope.shape)

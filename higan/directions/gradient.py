@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from higan.directions.boundaries import find_name
-from higan.directions.slopes import Slopes, mean_angle
+from higan.directions.slopes import Slopes, find_covariance, mean_angle
 from higan.errors import HiganError
 from higan.generators import Generator
 from higan.generators.network import layered
@@ -28,6 +28,7 @@ def gradient_slopes(
     names: Sequence[str],
     per_layer: bool = False,
     progress: Callable[[range], Any] | None = None,
+    covariance: np.ndarray | None = None,
 ) -> Slopes:
     """Return the slope of every score as the mean of its gradient over samples.
 
@@ -41,6 +42,8 @@ def gradient_slopes(
         Return a slope per layer of w+, [K, L, D], which keep their weights; else one of the codes' own space.
     progress
         Wraps the range of batches, such as `tqdm.tqdm`.
+    covariance
+        [D, D], or [L, D, D] of layer-wise codes: that of more codes than these (`find_covariance`, the default).
 
     Raises
     ------
@@ -84,7 +87,8 @@ def gradient_slopes(
         }
         for index in range(len(columns))
     ]
-    return Slopes(list(names), values, std, info, {}, whole=values.ndim == 3)
+    covariance = find_covariance(codes.cpu().numpy()) if covariance is None else covariance
+    return Slopes(list(names), values, std, covariance, info, {}, whole=values.ndim == 3)
 
 
 def score_floats(predictor: Predictor, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from higan.directions.boundaries import release_pages, take_rows
 from higan.directions.scores import find_classes, is_invalid, say_unfit, valid_rows
-from higan.directions.slopes import WIDE_ANGLE, Slopes, mean_angle, plain
+from higan.directions.slopes import WIDE_ANGLE, Slopes, find_covariance, mean_angle, plain
 from higan.errors import HiganError
 
 GROUPS, FOLDS = 20, 5  # groups of rows whose sums are kept apart: 4 a fold; a resampling draws groups
@@ -79,7 +79,8 @@ def ridge_slopes(
     if not names:
         values = np.zeros((0, layers, codes.shape[-1]))
     std = np.array([found[name][0].std for name in names])
-    return Slopes(names, values if codes.ndim == 3 else values[:, 0], std, [info[name] for name in names], failed)
+    values = values if codes.ndim == 3 else values[:, 0]
+    return Slopes(names, values, std, find_covariance(codes), [info[name] for name in names], failed)
 
 
 @dataclass

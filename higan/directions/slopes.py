@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from higan.directions.boundaries import Boundary, fit_for_files
+from higan.directions.boundaries import Boundary, fit_for_files, release_pages
 from higan.directions.conditioning import disentangle
 from higan.errors import HiganError
 
 WIDE_ANGLE = 30.0  # degrees between resampled directions, from where on a note says so
+COVARIANCE_ROWS = 10_000
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Slopes:
         float64 [K, D], or [K, L, D] for codes of w+.
     std
         [K]: the standard deviation of each.
+    covariance
+        Of the codes, [D, D], or [L, D, D] where they differ by layer (`find_covariance`).
     info
         What is known of each, JSON values, as in `Boundary.info`.
     failed
@@ -37,12 +40,13 @@ class Slopes:
     names: list[str]
     values: np.ndarray
     std: np.ndarray
+    covariance: np.ndarray
     info: list[dict[str, Any]]
     failed: dict[str, HiganError]
     whole: bool = False
 
-    def boundary(self, name: str, space: str, strength: float = 0.0) -> Boundary:
-        """Return the direction of a score; with a `strength`, the one that leaves all the others alone (`disentangle`).
+    def boundary(self, name: str, space: str, strength: float | None = None) -> Boundary:
+        """Return the slope of a score; with a `strength`, the direction that leaves the others alone (`disentangle`).
 
         Raises HiganError if the score has none.
         """
@@ -52,11 +56,10 @@ class Slopes:
         direction, info = self.values[index], dict(self.info[index])
         if not direction.any():
             raise HiganError("the score does not change with the codes; no direction raises it")
-        if strength:
+        if strength is not None:
             others = np.delete(self.values, index, axis=0)
-            direction = disentangle(direction, others, strength)
-            info["disentangle"] = strength
-            info["disentangled_from"] = len(others)
+            direction = disentangle(direction, others, self.covariance, strength)
+            info |= {"disentangle": strength, "disentangled_from": len(others)}
         if direction.ndim == 2 and not self.whole:
             direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
         else:
@@ -70,11 +73,32 @@ class Slopes:
     def disentangled(self, boundary: Boundary, strength: float) -> Boundary:
         """Return a boundary of another making that leaves all scores but its own target alone (`disentangle`)."""
         others = self.values[[name != boundary.target for name in self.names]]
-        direction = disentangle(boundary.direction[0], others, strength)
+        direction = disentangle(boundary.direction[0], others, self.covariance, strength)
         norm = np.linalg.norm(boundary.direction[0], axis=-1, keepdims=True)
         direction *= norm / np.linalg.norm(direction, axis=-1, keepdims=True)
         info = boundary.info | {"disentangle": strength, "disentangled_from": len(others)}
         return replace(boundary, direction=direction[None].astype(np.float32), info=info)
+
+
+def find_covariance(codes: np.ndarray) -> np.ndarray:
+    """Return the covariance of codes, float64 [D, D], or [L, D, D] of layer-wise ones; of `COVARIANCE_ROWS` at most.
+
+    It is shrunk towards equal variances as far as so few codes ask for (Ledoit and Wolf 2004, "A well-conditioned
+    estimator for large-dimensional covariance matrices").
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    sample = spread_rows(codes).astype(np.float64)
+    if sample.ndim == 2:
+        return np.asarray(ledoit_wolf(sample)[0])
+    return np.stack([ledoit_wolf(sample[:, layer])[0] for layer in range(sample.shape[1])])
+
+
+def spread_rows(codes: np.ndarray) -> np.ndarray:
+    """Return `COVARIANCE_ROWS` of the codes, evenly spaced, or all if there are no more."""
+    sample = np.array(codes[:: max(1, len(codes) // COVARIANCE_ROWS)][:COVARIANCE_ROWS], dtype=np.float32)
+    release_pages(codes)
+    return sample
 
 
 def mean_angle(found: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def step_slopes(
     samples
         Slopes of the same scores by ridge regression on all samples.
     covariance
-        [D, D] of the codes.
+        [D, D] of the codes (`find_covariance`).
     progress
         Wraps the range of batches, such as `tqdm.tqdm`.
 
@@ -93,4 +93,4 @@ def step_slopes(
                 "bootstrap_angle": float(f"{mean_angle(draws[:, None])[0]:.4g}"),
             }
         )
-    return Slopes(names, values, samples.std, infos, samples.failed)
+    return Slopes(names, values, samples.std, covariance, infos, samples.failed)

@@ -10,12 +10,11 @@ import numpy as np
 from higan.directions.boundaries import Boundary, fit_for_files, release_pages, take_rows
 from higan.directions.ridge import RESAMPLES, ridge_slopes
 from higan.directions.scores import find_classes, say_unfit, valid_rows
-from higan.directions.slopes import mean_angle, plain
+from higan.directions.slopes import mean_angle, plain, spread_rows
 from higan.directions.svm import MOST_C, SOLVERS, Plane, blocks_of, fit_hyperplane, scale_free
 from higan.errors import HiganError
 from higan.generators.network import space_of
 
-REACH_ROWS = 10_000
 FAR = 3.0  # standard deviations
 BLOCK_ROWS = 2**14
 
@@ -243,26 +242,11 @@ def train_boundary(
     return with_reach(Boundary(fit_for_files(name) if name else name, direction, space, None, info, name), codes)
 
 
-def find_covariance(codes: np.ndarray) -> np.ndarray:
-    """Return the covariance of codes, float64 [D, D], or [L, D, D] of layer-wise ones; of `REACH_ROWS` at most."""
-    sample = spread_rows(codes).astype(np.float64)
-    if sample.ndim == 2:
-        return np.cov(sample, rowvar=False)
-    return np.stack([np.cov(sample[:, layer], rowvar=False) for layer in range(sample.shape[1])])
-
-
-def spread_rows(codes: np.ndarray) -> np.ndarray:
-    """Return `REACH_ROWS` of the codes, evenly spaced, or all if there are no more."""
-    sample = np.array(codes[:: max(1, len(codes) // REACH_ROWS)][:REACH_ROWS], dtype=np.float32)
-    release_pages(codes)
-    return sample
-
-
 def with_reach(boundary: Boundary, codes: np.ndarray, distance: float = 2.0) -> Boundary:
     """Return the boundary with its reach: how many standard deviations of the codes lie in a distance along it.
 
     Far beyond 3, a code that moves so far looks like none that the generator was trained on, and pictures leave the
-    data. Measured on `REACH_ROWS` codes at most; for a direction per layer, in each.
+    data. Measured on `COVARIANCE_ROWS` codes at most; for a direction per layer, in each.
     """
     sample = spread_rows(codes)
     found = []

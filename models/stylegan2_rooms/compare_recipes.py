@@ -3,6 +3,7 @@
 python compare_recipes.py SYNTHESIS                    prints a table; SYNTHESIS is step 1's output, with predictions
 python compare_recipes.py SYNTHESIS --num 60 --turns 1 --recipes svm ridge_soft_layers   sooner, and less sure
 python compare_recipes.py SYNTHESIS --second judge.pth --json recipes.json   for the card
+python compare_recipes.py SYNTHESIS --stretch 300 --recipes svm ridge ridge_soft    of a w that varies unevenly
 
 A turn retrains every recipe on resampled samples and measures it on fresh ones, so that the intervals hold what the
 training set decides. Own: mean rise of a direction's own score at distance 2. Leak, largest: mean and largest |mean
@@ -10,7 +11,8 @@ rise| of the others, per unit of own; where `svm` is the first recipe, also at t
 effect is the one of `svm`. All in standard deviations of the scores, means over all names. mean_ad and max_ad:
 attribute dependency where the own score rises by 0.5 to 1.5. dci: what w along the directions says of the scores.
 verified: how many directions the control verifies at exactly the layers chosen. `_2`: judged by the second predictor,
-which no recipe has seen: what fools the first alone does not move it.
+which no recipe has seen: what fools the first alone does not move it. `--stretch` finds directions in turned and
+stretched coordinates of w, as training leaves them in many generators, and measures them as before.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ from higan.directions.boundaries import read_scores
 from higan.directions.evaluation import attribute_dependency, dci
 from higan.directions.gradient import gradient_slopes
 from higan.directions.ridge import ridge_slopes
-from higan.directions.slopes import Slopes
+from higan.directions.slopes import Slopes, find_covariance
 from higan.directions.steps import step_slopes
-from higan.directions.training import find_covariance, train_boundary
+from higan.directions.training import train_boundary
 from higan.predictors import Predictor
 from higan.predictors.rooms import load_rooms
 from higan.rescoring.statistics import VERIFIED, choose_layers, chosen_limit, judge
@@ -74,12 +76,21 @@ RECIPES = {
 class Bench:
     """The model, the predictors that judge, and the samples of one turn."""
 
-    def __init__(self, judges: list[Predictor], codes: np.ndarray, scores: dict[str, np.ndarray], turn: int) -> None:
+    def __init__(
+        self, judges: list[Predictor], codes: np.ndarray, scores: dict[str, np.ndarray], turn: int, stretch: float = 1.0
+    ) -> None:
         self.generator = higan.load_generator("stylegan2_rooms", truncation_psi=1.0)
         self.judges, self.turn = judges, turn
         random = np.random.default_rng(turn)
         rows = np.arange(len(codes)) if turn == 0 else random.integers(len(codes), size=len(codes))
-        self.codes, self.scores = codes[rows], {name: values[rows] for name, values in scores.items()}
+        self.samples, self.scores = codes[rows], {name: values[rows] for name, values in scores.items()}
+        self.codes = self.samples  # in the coordinates that directions are found in
+        self.back: np.ndarray | None = None  # from these to w
+        if stretch != 1:
+            turned = np.linalg.qr(np.random.default_rng(2).standard_normal((codes.shape[1],) * 2))[0]
+            lengths = np.geomspace(1, 1 / stretch, codes.shape[1])
+            self.codes = (self.codes @ (turned * lengths)).astype(np.float32)
+            self.back = (turned / lengths).T
         self.names = list(scores)
         self.std = np.array([values.std() for values in scores.values()])
         self.found: dict[str, Slopes | np.ndarray] = {}
@@ -127,10 +138,13 @@ class Bench:
         """Return a recipe's steps at distance 1, [B, L, D], at all layers."""
         slopes = self.slopes(recipe.way)
         if isinstance(slopes, Slopes):
-            boundaries = [slopes.boundary(name, "w", STRENGTH * recipe.soft) for name in self.names]
+            boundaries = [slopes.boundary(name, "w", STRENGTH if recipe.soft else None) for name in self.names]
             directions = np.stack([boundary.direction[0] for boundary in boundaries])
         else:
             directions = slopes
+        if self.back is not None:
+            directions = directions @ self.back
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         layered = directions if directions.ndim == 3 else directions[:, None]
         return layered * np.ones((1, self.generator.num_layers, 1))
 
@@ -161,7 +175,11 @@ class Bench:
                 self.generator, judge, codes, "w", scores, samples, find_covariance(self.codes), self.turn
             )
         codes = torch.from_numpy(self.codes[rows[:PROBES]])
-        return gradient_slopes(self.generator, judge, codes, "w", self.names, per_layer=way == "gradient_wp")
+        covariance = find_covariance(self.codes)
+        per_layer = way == "gradient_wp"
+        return gradient_slopes(
+            self.generator, judge, codes, "w", self.names, per_layer=per_layer, covariance=covariance
+        )
 
 
 def measure(
@@ -226,15 +244,19 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    words = "find directions (svm and ridge) in coordinates of w whose standard deviations differ by up to FACTOR"
     add("synthesis", type=Path)
     add("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="RECIPE", help=", ".join(RECIPES))
     add("--num", type=int, default=200, help="fresh samples of a turn (default: 200)")
     add("--choice", type=int, default=200, help="other samples, to choose layers by (default: 200)")
     add("--turns", type=int, default=5, help="resampled training sets; the first turn takes all (default: 5)")
     add("--samples", type=int, default=20_000, help="samples to train on (default: 20000)")
+    add("--stretch", type=float, default=1.0, metavar="FACTOR", help=words)
     add("--second", type=Path, help="weights of another rooms predictor, as train_predictor.py writes them")
     add("--json", type=Path, help="write all numbers there too")
     args = parser.parse_args()
+    if args.stretch != 1 and any(RECIPES[name].way.startswith(("gradient", "steps")) for name in args.recipes):
+        parser.error("--stretch compares svm and ridge alone; name them with --recipes")
     keep_freed_memory()
     codes = read_array(args.synthesis / "w.npy")[: args.samples]
     scores = {name: values[: args.samples] for name, values in read_scores(args.synthesis / "attribute.npy").items()}
@@ -242,15 +264,18 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in args.recipes}
     limits = np.empty(0)
     for turn in range(args.turns):
-        bench = Bench(judges, codes, scores, turn)
-        limits = bench.limits(args.choice) if turn == 0 else limits  # the training set has no part in them
+        bench = Bench(judges, codes, scores, turn, args.stretch)
+        if turn == 0 and any(RECIPES[name].layers for name in args.recipes):
+            limits = bench.limits(args.choice)  # in which the training set has no part
         baseline = None
         for name in args.recipes:
             row, own = measure(bench, RECIPES[name], args.num, args.choice, baseline, limits)
             baseline = own if name == "svm" else baseline
             directions = bench.steps(RECIPES[name])
             if (directions == directions[:, :1]).all():
-                found = dci(bench.codes[:4000], directions[:, 0], np.stack(list(bench.scores.values()), axis=1)[:4000])
+                found = dci(
+                    bench.samples[:4000], directions[:, 0], np.stack(list(bench.scores.values()), axis=1)[:4000]
+                )
                 row |= {"dci_d": found.disentanglement, "dci_c": found.completeness, "dci_i": found.informativeness}
             rows[name].append(row)
             print(f"turn {turn}: {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
@@ -277,13 +302,15 @@ def card_table(numbers: dict[str, Any]) -> str:
     """Return what the model card says of a comparison, as `--json` writes it."""
     rows, turns = numbers["rows"], numbers["turns"]
     second = [f"{key}_2" for key in ("own", "leak", "largest") if f"{key}_2" in next(iter(rows.values()))[0]]
-    text = table(rows, ["own", "leak", "largest", "verified", *second])
+    layered = any("verified" in row for turns in rows.values() for row in turns)
+    text = table(rows, ["own", "leak", "largest", *(["verified"] if layered else []), *second])
+    chosen = f"; layers chosen on {numbers['choice']} others" if layered else ""
     sets = (
         f"{turns} training sets, the first whole and the others resampled (±: where 95 % of them lie, by Student's t),"
     )
     return text + (
         f"\n{'One training set' if turns == 1 else sets} of {numbers['samples']:,} samples, judged on {numbers['num']} "
-        f"fresh ones; layers chosen on {numbers['choice']} others.\n"
+        f"fresh ones{chosen}.\n"
     )
 
 

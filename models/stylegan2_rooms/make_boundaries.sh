@@ -36,4 +36,6 @@ done
 [ -e "$out/recipes.json" ] || python $here/compare_recipes.py "$out/synthesis" --second "$out/judge.pth" \
     --turns "$turns" --num 60 --choice 30 --json "$out/recipes.json" \
     --recipes svm svm_layers ridge_soft_layers gradient_wp_soft
+[ -e "$out/recipes_stretched.json" ] || python $here/compare_recipes.py "$out/synthesis" --stretch 300 \
+    --turns "$turns" --num 60 --json "$out/recipes_stretched.json" --recipes svm ridge ridge_soft
 python $here/measure.py --judge "$out/judge.pth" --analysis "$out" --card $here/README.md README.md

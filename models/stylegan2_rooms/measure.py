@@ -316,6 +316,11 @@ def recipes_part(sources: Sources) -> str:
     return card_table(json.loads((sources.folder / "recipes.json").read_text()))
 
 
+def stretched_part(sources: Sources) -> str:
+    """Return how ways to find directions compare where w varies unevenly, as compare_recipes.py measured it."""
+    return card_table(json.loads((sources.folder / "recipes_stretched.json").read_text()))
+
+
 def chance_part(sources: Sources) -> str:
     """Say how often a random direction passes the limit of chance that others give."""
     folder = sources.folder / "chance"
@@ -506,6 +511,7 @@ PARTS: dict[str, Callable[[Sources], str]] = {
     "truth": truth_part,
     "planted": planted_part,
     "recipes": recipes_part,
+    "stretched": stretched_part,
     "chance": chance_part,
 }
 WITHOUT_ANALYSIS = ("samples", "predictor")

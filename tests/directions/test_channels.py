@@ -46,7 +46,7 @@ def test_a_move_changes_one_channel_alone_and_raises_its_score() -> None:
 def test_what_has_no_channels() -> None:
     generator = make_generator()
     wp = generator.to_wp(generator.sample(8, 0), "z")
-    flat = Slopes(["red"], np.ones((1, 64)), np.ones(1), [{}], {})
+    flat = Slopes(["red"], np.ones((1, 64)), np.ones(1), np.eye(64), [{}], {})
     with pytest.raises(HiganError, match="slopes are not per layer"):
         find_channels(generator, flat, wp, ["red"])
     pggan = Generator(build_network(case_checkpoint(read_case("pggan_tiny16")[0])), "pggan")
@@ -54,7 +54,7 @@ def test_what_has_no_channels() -> None:
         find_channels(pggan, flat, wp, ["red"])
     with pytest.raises(HiganError, match="channels need a StyleGAN"):
         command.channels(Namespace(), pggan)
-    layered = Slopes(["red"], np.ones((1, 4, 64)), np.ones(1), [{}], {})
+    layered = Slopes(["red"], np.ones((1, 4, 64)), np.ones(1), np.eye(64), [{}], {})
     with pytest.raises(HiganError, match="the predictor has no score 'blue'"):
         find_channels(generator, layered, wp, ["blue"])
     generator.network.styles = lambda codes: [codes[:, 0] @ torch.ones(64, 2)] * 4  # two channels that go together
