@@ -84,11 +84,13 @@ def find_covariance(codes: np.ndarray) -> np.ndarray:
     """Return the covariance of codes, float64 [D, D], or [L, D, D] of layer-wise ones; of `COVARIANCE_ROWS` at most.
 
     It is shrunk towards equal variances as far as so few codes ask for (Ledoit and Wolf 2004, "A well-conditioned
-    estimator for large-dimensional covariance matrices").
+    estimator for large-dimensional covariance matrices"). Raises HiganError if codes are not finite.
     """
     from sklearn.covariance import ledoit_wolf
 
     sample = spread_rows(codes).astype(np.float64)
+    if not np.isfinite(sample).all():
+        raise HiganError("codes hold values that are not finite; write them again")
     if sample.ndim == 2:
         return np.asarray(ledoit_wolf(sample)[0])
     return np.stack([ledoit_wolf(sample[:, layer])[0] for layer in range(sample.shape[1])])
@@ -96,7 +98,8 @@ def find_covariance(codes: np.ndarray) -> np.ndarray:
 
 def spread_rows(codes: np.ndarray) -> np.ndarray:
     """Return `COVARIANCE_ROWS` of the codes, evenly spaced, or all if there are no more."""
-    sample = np.array(codes[:: max(1, len(codes) // COVARIANCE_ROWS)][:COVARIANCE_ROWS], dtype=np.float32)
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
+        sample = np.array(codes[:: max(1, len(codes) // COVARIANCE_ROWS)][:COVARIANCE_ROWS], dtype=np.float32)
     release_pages(codes)
     return sample
 

@@ -129,6 +129,8 @@ def test_a_slope_per_layer() -> None:
     assert np.linalg.norm(covariance[1] - exact) < 0.05 * np.linalg.norm(exact)
     few = find_covariance(CODES[:40])
     assert np.linalg.eigvalsh(few).min() > 0, "fewer codes than dimensions leave no dimension out"
+    with pytest.raises(HiganError, match="codes hold values that are not finite"):
+        find_covariance(np.full((20, 4), 1e300))
 
 
 def test_disentangled_directions_leave_others_alone() -> None:
@@ -305,6 +307,11 @@ def test_script(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert layered["shape"] == [1, 4, 64] and layered["norm"] == "all layers" and layered["disentangled_from"] == 2
     steps = train("--solver", "steps", "--probes", 40, *model, "--score_name", "red", "--condition", "warmth")
     assert steps["steps"] == 40 and steps["conditioned_on"] == ["warmth"]
+    train("--solver", "ridge", "--disentangle", "--condition", "warmth", "--score_name", "red")
+    red = read_boundary(source / "out" / "red_boundary.npy").direction[0]
+    train("--solver", "ridge", "--score_name", "warmth", "red")
+    slope = read_boundary(source / "out" / "warmth_boundary.npy").direction[0]
+    assert abs(float(red @ slope)) < 1e-5, "the condition is the slope, which tells what moves the score"
     svm = train("--disentangle", "-N", 0.2, "--score_name", "red")
     assert (svm["solver"], svm["disentangle"]) == ("newton", 10)
     direction = read_boundary(source / "out" / "red_boundary.npy").direction
