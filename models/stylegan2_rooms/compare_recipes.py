@@ -40,6 +40,7 @@ from higan.directions.ridge import ridge_slopes
 from higan.directions.slopes import Slopes, find_covariance
 from higan.directions.steps import step_slopes
 from higan.directions.training import train_boundary
+from higan.generators import Generator
 from higan.predictors import Predictor
 from higan.predictors.rooms import load_rooms
 from higan.rescoring.statistics import VERIFIED, choose_layers, chosen_limit, judge
@@ -111,26 +112,11 @@ class Bench:
 
     def layer_effects(self, wp: Tensor, steps: np.ndarray) -> np.ndarray:
         """Return how far every score rises on average when a direction moves each layer alone, [B, L, K]."""
-        generator, last = self.generator, self.generator.num_layers
-        effects = np.zeros((*steps.shape[:2], len(self.names)))
-        for part in wp.split(generator.batch_size):
-            base = self.score(part)[0]
-            state = generator.initial(part)
-            for layer in range(last):
-                for index, step in enumerate(steps):
-                    moved = part.clone()
-                    moved[:, layer] += torch.from_numpy(step[layer]).float()
-                    images = generator.image(generator.advance(state, moved, layer, last))
-                    found = torch.cat(list(self.judges[0].predict(images).values()), dim=1).double().numpy() / self.std
-                    effects[index, layer] += (found - base).sum(axis=0) / len(wp)
-                state = generator.advance(state, part, layer, layer + 1)
-        return effects
+        return layer_rises(self.generator, self.judges[0], wp, steps).mean(axis=2, dtype=np.float64) / self.std
 
     def limits(self, num: int) -> np.ndarray:
         """Return what a random direction's effect on each score passes by chance at layers of its choice, [K]."""
-        random = np.random.default_rng([0, 1]).standard_normal((CONTROLS, 1, self.codes.shape[1]))
-        random *= DISTANCE / np.linalg.norm(random, axis=2, keepdims=True)
-        steps = random * np.ones((1, self.generator.num_layers, 1))
+        steps = random_steps(CONTROLS, self.codes.shape[1], self.generator.num_layers, seed=0)
         effects = self.layer_effects(self.fresh(CHOICE_SEED, num), steps)
         return np.array([chosen_limit(effects[:, :, score]) for score in range(effects.shape[2])])
 
@@ -180,6 +166,37 @@ class Bench:
         return gradient_slopes(
             self.generator, judge, codes, "w", self.names, per_layer=per_layer, covariance=covariance
         )
+
+
+def layer_rises(generator: Generator, predictor: Predictor, wp: Tensor, steps: np.ndarray) -> np.ndarray:
+    """Return how far the scores of codes wp [N, L, D] rise when a step of [B, L, D] moves each layer alone.
+
+    float32 [B, L, N, K], in the units of the scores.
+    """
+    last = generator.num_layers
+
+    def score(images: Tensor) -> np.ndarray:
+        return torch.cat(list(predictor.predict(images).values()), dim=1).numpy()
+
+    parts = []
+    for part in wp.split(generator.batch_size):
+        base, state = score(generator.synthesize(part)), generator.initial(part)
+        rises = np.empty((*steps.shape[:2], *base.shape), np.float32)
+        for layer in range(last):
+            for index, step in enumerate(steps):
+                moved = part.clone()
+                moved[:, layer] += torch.from_numpy(step[layer]).float()
+                images = generator.image(generator.advance(state, moved, layer, last))
+                rises[index, layer] = score(images) - base
+            state = generator.advance(state, part, layer, layer + 1)
+        parts.append(rises)
+    return np.concatenate(parts, axis=2)
+
+
+def random_steps(num: int, width: int, layers: int, seed: int) -> np.ndarray:
+    """Return steps by `DISTANCE` in random directions of w, the same at all layers, float64 [num, layers, width]."""
+    random = np.random.default_rng([seed, 1]).standard_normal((num, 1, width))
+    return random * DISTANCE / np.linalg.norm(random, axis=2, keepdims=True) * np.ones((1, layers, 1))
 
 
 def measure(

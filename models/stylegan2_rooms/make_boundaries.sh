@@ -29,8 +29,6 @@ for file in "$out"/boundaries/*_boundary.npy; do
     grep -q '"verdict": "none"' "${file%.npy}.json" || cp "$file" "${file%.npy}.json" "$shipped/"
 done
 
-[ -e "$out/chance/rescore.json" ] || python rescore.py stylegan2_rooms "$shipped/indoor_lighting_boundary.npy" \
-    -o "$out/chance" --num=40 --control=240 --layerwise_rescoring
 [ -e "$out/judge.pth" ] || python $here/train_predictor.py --renders "$out/judge_renders.npy" --scenes 4000 \
     --scene_seed 5 --seed 5 --resolution 128 --channels 12 24 48 64 96 --epochs 6 --export "$out/judge.pth"
 [ -e "$out/recipes.json" ] || python $here/compare_recipes.py "$out/synthesis" --second "$out/judge.pth" \

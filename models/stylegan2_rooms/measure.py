@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
-from compare_recipes import card_table
+from compare_recipes import card_table, layer_rises, random_steps
 from train_generator import rotation
 from train_predictor import degrade, evaluate, label_matrix, render_many
 
@@ -55,6 +55,8 @@ BATCH = 250
 PAIRED_SCENES, PAIRED_BATCH = 500, 25  # scenes of which one factor at a time is drawn anew
 PLANTED_CODES, PLANTED_STEP = 4096, 0.5  # codes z that move by half a standard deviation either way
 LIMIT_DIRECTIONS = 20  # random ones that a limit of chance is estimated from, as rescore.py does by default
+CHANCE_DIRECTIONS, CHANCE_SAMPLES = 240, 40  # random ones that are tested against such limits, and on how many samples
+CHANCE_SEED = 8
 
 
 def sample_images(generator: higan.Generator, num: int) -> Tensor:
@@ -323,23 +325,35 @@ def stretched_part(sources: Sources) -> str:
 
 def chance_part(sources: Sources) -> str:
     """Say how often a random direction passes the limit of chance that others give."""
-    folder = sources.folder / "chance"
-    effects = np.load(folder / "rescore_control_signed.npy").astype(np.float64)[:, 1:]
-    num = json.loads((folder / "rescore.json").read_text())["num"]
+    rises = measure_random(sources.model, sources.folder / "chance.npy")
     kinds = np.array([scenes.KINDS[name] for name in scenes.SCORE_NAMES])
     rows = []
-    for words, count in (("each layer alone", count_passes), ("layers chosen", count_chosen_passes)):
+    for words, count in (
+        ("each layer alone", count_passes),
+        ("layers chosen", count_chosen_passes),
+        ("verdict", partial(count_chosen_passes, sure=True)),
+    ):
         for kind, called in (("continuous", "continuous"), ("binary", "yes/no")):
-            passes = count(effects[:, :, kinds == kind])
+            passes = count(rises[..., kinds == kind])
             rate, low, high = passes.rate()
             numbers = [f"{passes.passed.sum():,} of {passes.tests * len(passes.passed):,}", f"{rate:.1e}"]
             rows.append([words, called, *numbers, f"{low:.1e} to {high:.1e}", f"{(passes.passed > 0).sum()}"])
     head = ["test", "scores", "passed", "rate", "95 %", "directions that pass any"]
     return markdown(head, "llrrrr", rows) + (
-        f"\n{len(effects)} random directions on {num} samples, {effects.shape[1]} layers, {effects.shape[2]} scores; "
+        f"\n{len(rises)} random directions on {rises.shape[2]} samples, {rises.shape[1]} layers, {len(kinds)} scores; "
         f"each limit from {LIMIT_DIRECTIONS} of them, meant for a rate of {CONTROL_LEVEL:.0e}. The interval resamples "
         "directions.\n"
     )
+
+
+def measure_random(model: str, path: Path) -> NDArray[np.float32]:
+    """Return how far random directions raise the scores at each layer, [R, L, N, K], from `path` if it is there."""
+    if not path.exists():
+        generator = higan.load_generator(model, truncation_psi=1.0, device="cpu")
+        wp = generator.to_wp(generator.sample(CHANCE_SAMPLES, CHANCE_SEED), "z")
+        steps = random_steps(CHANCE_DIRECTIONS, wp.shape[2], generator.num_layers, CHANCE_SEED)
+        np.save(path, layer_rises(generator, higan.load_predictor("rooms", "cpu"), wp, steps))
+    return np.load(path)
 
 
 @dataclass
@@ -357,15 +371,17 @@ class Passes:
         return float(shares.mean()), float(low), float(high)
 
 
-def count_passes(effects: NDArray[np.float64], group: int = LIMIT_DIRECTIONS) -> Passes:
+def count_passes(rises: NDArray[np.floating], group: int = LIMIT_DIRECTIONS) -> Passes:
     """Count how often random directions pass the limit that others give, layer by layer and score by score.
 
     Parameters
     ----------
-    effects
-        [R, L, K]: signed effect of each random direction at each layer alone. Every `group` of them gives a limit, and
-        all the others are tested against it, as they are and turned round: both are equally random.
+    rises
+        [R, L, N, K]: how far each random direction raises the scores of N samples at each layer alone. Every `group` of
+        them gives a limit, and all the others are tested against it, as they are and turned round: both are equally
+        random.
     """
+    effects = rises.mean(axis=2, dtype=np.float64)
     passed = np.zeros(len(effects), np.int64)
     groups = len(effects) // group
     for first in range(0, groups * group, group):
@@ -375,13 +391,21 @@ def count_passes(effects: NDArray[np.float64], group: int = LIMIT_DIRECTIONS) ->
     return Passes(passed, 2 * (groups - 1) * effects[0].size)
 
 
-def count_chosen_passes(effects: NDArray[np.float64], group: int = LIMIT_DIRECTIONS) -> Passes:
-    """Count as `count_passes` does, at the layers that each direction's own effects choose, where effects add up."""
+def count_chosen_passes(rises: NDArray[np.floating], group: int = LIMIT_DIRECTIONS, sure: bool = False) -> Passes:
+    """Count as `count_passes` does, at the layers that each direction's own effects choose, where effects add up.
+
+    If `sure`, the whole 95 % interval of an effect has to lie above the limit, as a verdict asks for.
+    """
+    effects = rises.mean(axis=2, dtype=np.float64)
     passed = np.zeros(len(effects), np.int64)
     groups = len(effects) // group
     for score in range(effects.shape[2]):
-        signed = effects[:, :, score], -effects[:, :, score]
-        sums = [(values * chosen_masks(values)).sum(axis=1) for values in signed]
+        sums = []
+        for sign in (1, -1):
+            chosen = chosen_masks(sign * effects[:, :, score])
+            moved = sign * (rises[..., score] * chosen[:, :, None]).sum(axis=1, dtype=np.float64)  # [R, N]
+            half = 1.96 * moved.std(axis=1, ddof=1) / np.sqrt(moved.shape[1]) if sure else 0.0
+            sums.append(moved.mean(axis=1) - half)
         for first in range(0, groups * group, group):
             own = np.arange(len(effects)) // group == first // group
             limit = chosen_limit(effects[own, :, score])

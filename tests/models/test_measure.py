@@ -18,7 +18,7 @@ measure = import_program("measure")
 
 
 def test_random_directions_pass_as_often_as_they_should() -> None:
-    effects = np.random.default_rng(0).standard_normal((200, 10, 20)) * np.linspace(0.1, 2, 20)
+    effects = np.random.default_rng(0).standard_normal((200, 10, 1, 20)) * np.linspace(0.1, 2, 20)
     found = measure.count_passes(effects)
     assert found.tests == 2 * 9 * 10 * 20
     rate, low, high = found.rate()
@@ -27,7 +27,7 @@ def test_random_directions_pass_as_often_as_they_should() -> None:
 
 
 def test_what_is_no_chance_is_counted() -> None:
-    effects = np.random.default_rng(0).standard_normal((60, 4, 3))
+    effects = np.random.default_rng(0).standard_normal((60, 4, 1, 3))
     assert not measure.count_passes(effects).passed.any()
     effects[7] = 40
     expected = np.zeros(60, int)
@@ -36,6 +36,11 @@ def test_what_is_no_chance_is_counted() -> None:
     expected[7] = 2 * 3
     assert (measure.count_chosen_passes(effects).passed == expected).all()
     assert measure.count_chosen_passes(-effects).passed[7] == 2 * 3
+    once = np.concatenate([effects + shift for shift in (-20, 20)], axis=2)  # the same effects, of samples that differ
+    assert (measure.count_chosen_passes(once).passed == expected).all()
+    assert not measure.count_chosen_passes(once, sure=True).passed.any()
+    same = np.repeat(effects, 2, axis=2)
+    assert (measure.count_chosen_passes(same, sure=True).passed == expected).all()
     rate, low, high = measure.Passes(expected, 12).rate()
     assert low == 0 < rate < high
 
@@ -68,18 +73,19 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         boundaries.append(higan.read_boundary(path))
     result = higan.rescore(generator, predictor, boundaries, num=2, control=2, layer_swap=True)
     result.write(tmp_path / "rescore")
-    result.write(tmp_path / "chance")
     write_layers(result, boundaries)
     row = {"own": 1.0, "leak": 0.1, "largest": 0.3, "verified": 3}
     numbers = {"num": 2, "choice": 3, "turns": 1, "samples": 5, "rows": {"ridge": [row]}}
-    (tmp_path / "recipes.json").write_text(json.dumps(numbers))
+    for name in ("recipes", "recipes_stretched"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(numbers))
+    monkeypatch.setattr(measure, "CHANCE_DIRECTIONS", 2)
+    monkeypatch.setattr(measure, "CHANCE_SAMPLES", 2)
     monkeypatch.setattr(measure, "PAIRED_SCENES", 2)
     monkeypatch.setattr(measure, "PAIRED_BATCH", 2)
     monkeypatch.setattr(measure, "LIMIT_DIRECTIONS", 1)
     monkeypatch.setattr(import_program("train_predictor"), "RENDERED_AT_ONCE", 100)  # in this process
     monkeypatch.setattr(measure, "render_images", lambda resolution, num, seed: measure.sample_images(generator, num))
     monkeypatch.setattr(measure, "BATCH", 12)
-    monkeypatch.setattr(measure, "count_chosen_passes", measure.count_passes)
     monkeypatch.setattr(measure, "evaluate", lambda path, size: {"wood": (1.0, 0.9)})
     monkeypatch.setattr(measure, "measure_lighting", partial(measure.measure_lighting, num=2))
     monkeypatch.setattr(
