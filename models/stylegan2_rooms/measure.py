@@ -337,7 +337,10 @@ def chance_part(sources: Sources) -> str:
             passes = count(rises[..., kinds == kind])
             rate, low, high = passes.rate()
             numbers = [f"{passes.passed.sum():,} of {passes.tests * len(passes.passed):,}", f"{rate:.1e}"]
-            rows.append([words, called, *numbers, f"{low:.1e} to {high:.1e}", f"{(passes.passed > 0).sum()}"])
+            # the rule of three (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?")
+            none = f"under {3 / len(rises):.1%} of directions"
+            bounds = f"{low:.1e} to {high:.1e}" if passes.passed.any() else none
+            rows.append([words, called, *numbers, bounds, f"{(passes.passed > 0).sum()}"])
     head = ["test", "scores", "passed", "rate", "95 %", "directions that pass any"]
     return markdown(head, "llrrrr", rows) + (
         f"\n{len(rises)} random directions on {rises.shape[2]} samples, {rises.shape[1]} layers, {len(kinds)} scores; "
