@@ -73,6 +73,12 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         boundaries.append(higan.read_boundary(path))
     result = higan.rescore(generator, predictor, boundaries, num=2, control=2, layer_swap=True)
     result.write(tmp_path / "rescore")
+    (tmp_path / "synthesis").mkdir()
+    codes = random.standard_normal((400, 8))
+    np.save(tmp_path / "synthesis" / "w.npy", codes.astype(np.float32))
+    scores = np.empty(400, [("wood", "f4"), ("window", "f4")])
+    scores["wood"], scores["window"] = codes[:, 0], random.standard_normal(400)
+    np.save(tmp_path / "synthesis" / "attribute.npy", scores)
     write_layers(result, boundaries)
     row = {"own": 1.0, "leak": 0.1, "largest": 0.3, "verified": 3}
     numbers = {"num": 2, "choice": 3, "turns": 1, "samples": 5, "rows": {"ridge": [row]}}
@@ -98,5 +104,5 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     effect = result.answer(0)
     assert f" | {effect.value:.2f} ({effect.low:.2f} to {effect.high:.2f}) | {effect.limit:.2f} | " in table["| wood"]
     assert f"| {effect.leak:.3f} | {effect.leaks[0].name} {effect.leaks[0].value:+.2f} | " in table["| wood"]
-    assert "| wood | attribute | 0.500 | 10° | 1.5 |" in said and "| layers chosen | yes/no | " in said
+    assert "| wood | attribute | 0.500 | 1.000 | 10° | 1.5 |" in said and "| layers chosen | yes/no | " in said
     assert said.count("| window | object |") == 6 and "| ridge | 1.000 | 0.100 | 0.300 | 3.0 |" in said
