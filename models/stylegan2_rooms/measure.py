@@ -225,8 +225,8 @@ def training_part(sources: Sources) -> str:
         "standard deviations of w in 2",
     ]
     return markdown(head, "llrrrr", rows) + (
-        f"\nTrained on {info['samples']:,} samples. *Tenths told apart*: the balanced accuracy with which the slope that "
-        "half of them give tells the highest tenth of the others from the lowest.\n"
+        f"\nTrained on {info['samples']:,} samples. *Tenths told apart*: the balanced accuracy with which the slope of "
+        "one half of them tells the highest tenth of the other half from the lowest.\n"
     )
 
 
