@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.model import SETTINGS
+from support.model import SETTINGS, write_smaller_model
+from support.scripts import run
 
 from higan.generators.generator import Generator
 from higan.generators.stylegan2 import StyleGAN2
@@ -58,3 +62,24 @@ def test_a_gpu_takes_the_batch_that_is_asked_for() -> None:
         synthesis = Synthesis(generator, 100, images=True, batch_size=20)
         assert (synthesis.batch_size, generator.batch_size) == (24, expected)
         assert Synthesis(generator, 100, images=True).batch_size == (8 if device == "cpu" else 24)
+
+
+def test_a_stop_says_that_the_block_is_finished_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compute, calls = Synthesis.compute, []
+
+    def stopped(self: Synthesis, start: int, stop: int, render: bool = True) -> dict[str, torch.Tensor]:
+        calls.append(start)
+        if start == 16:
+            os.kill(os.getpid(), signal.SIGINT)
+        return compute(self, start, stop, render)
+
+    monkeypatch.setattr(Synthesis, "compute", stopped)
+    arguments = write_smaller_model(tmp_path / "tiny.pth"), "-N", 200, "--batch_size", 8, "-o", tmp_path / "run"
+    assert run("synthesize", *arguments) == 130
+    assert max(calls) == 120, "the 16 batches of the first block"
+    said = capsys.readouterr()
+    assert said.out.count("stopping after this block") == 1
+    assert said.err == "python synthesize.py: stopped by SIGINT; run the same command again\n"
+    assert [path.name for path in (tmp_path / "run" / "blocks").iterdir()] == ["000000"]
