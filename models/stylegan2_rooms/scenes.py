@@ -527,10 +527,12 @@ def _soften(mirrored: Tensor, floor: Tensor, rays: int) -> Tensor:
     seen = torch.zeros_like(mirrored[:1]).index_fill_(1, floor, 1.0)
     # The things' mirror images were drawn on floor rays only, so that everywhere else there is nothing to blur.
     image = torch.cat([mirrored * seen, seen]).view(4, -1, rays, rays).transpose(0, 1)
+    blur = torch.nn.functional.avg_pool2d
+    image = blur(image, 2)  # a quarter of the rays is enough for what is soft
     for _ in range(2):  # twice a box is nearly a bell
-        for height, width in ((rays // 20 | 1, 1), (1, rays // 40 | 1)):
-            padding = (height // 2, width // 2)
-            image = torch.nn.functional.avg_pool2d(image, (height, width), 1, padding)
+        for height, width in ((rays // 40 | 1, 1), (1, rays // 80 | 1)):
+            image = blur(image, (height, width), 1, (height // 2, width // 2))
+    image = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear")
     soft = _take(image.transpose(0, 1).reshape(4, -1), floor)
     return soft[:3] / soft[3].clamp_(min=1e-4)
 
@@ -679,7 +681,7 @@ def _floor_colour(scene: _Scene, image: Tensor, x: Tensor, z: Tensor, distance: 
     return albedo
 
 
-_TILE = 3.6  # metres that one floor tile spans
+_TILE = 3.2  # metres that one floor tile spans
 _FLOOR_TABLES: dict[str, Tensor] = {}
 
 
@@ -690,14 +692,14 @@ def _floor_table(device: torch.device) -> Tensor:
         generator = np.random.Generator(np.random.Philox(key=7))
         fine, coarse = (torch.from_numpy(generator.normal(size=(1, 1, cells, cells))).float() for cells in (128, 32))
         grow = torch.nn.functional.interpolate
-        carpet = 1 + 0.05 * grow(fine, (size, size), mode="nearest")[0, 0] + 0.04 * grow(coarse, (size, size))[0, 0]
-        planks, across = 16, torch.arange(size) * 16 // size
+        carpet = 1 + 0.02 * grow(fine, (size, size), mode="nearest")[0, 0] + 0.03 * grow(coarse, (size, size))[0, 0]
+        planks = 8  # broad boards: a small network learns no lines that are two pixels apart
+        across = torch.arange(size) * planks // size
         tones = torch.tensor(generator.permutation(np.linspace(-0.22, 0.22, 2 * planks))).float().view(2, planks)
         seam = torch.from_numpy(generator.integers(0, size, planks))
         along = torch.arange(size)[:, None]
         half = ((along - seam[across]) % size >= size // 2).long()
         wood = 1 + tones[half, across.expand(size, size)]
-        wood += 0.05 * grow(torch.from_numpy(generator.normal(size=(1, 1, 8, 128))).float(), (size, size))[0, 0]
         wood *= 1 - 0.35 * (torch.arange(size) % (size // planks) < 2).float()
         wood *= 1 - 0.3 * ((along - seam[across]) % (size // 2) < 2).float()
         levels = []
