@@ -122,7 +122,7 @@ def sample_factors(num: int, seed: int, start: int = 0) -> dict[str, Tensor]:
     }
 
 
-def normals(factors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+def normals(factors: dict[str, Tensor], generator: torch.Generator | None = None, near: float = 0.0) -> Tensor:
     """Draw independent standard normal variables of which the scenes are a function, given the scenes.
 
     A binary factor is 1 where its variable is positive, a uniform one is 2 Phi(variable) - 1, and a hue is the angle of
@@ -132,10 +132,12 @@ def normals(factors: dict[str, Tensor], generator: torch.Generator | None = None
     ----------
     factors : dict from the name of every factor and nuisance to float32 [num], as `sample_factors` gives them.
     generator : of the draws.
+    near : share of the binary factors' variables that are drawn ten times nearer to their threshold, zero.
 
     Returns
     -------
-    float32 [num, D], with D = `NUM_NORMALS`; its rows are standard normal where the factors are `sample_factors`'.
+    float32 [num, D], with D = `NUM_NORMALS`; its rows are standard normal where the factors are `sample_factors`' and
+    `near` is 0.
     """
     columns = []
     for factor in FACTORS:
@@ -145,7 +147,11 @@ def normals(factors: dict[str, Tensor], generator: torch.Generator | None = None
             length, angle = drawn.square().sum(dim=0).sqrt(), math.pi * value
             columns += [length * torch.cos(angle), length * torch.sin(angle)]
         elif factor.kind == "binary":
-            columns.append(drawn[0].abs() * (2 * value - 1))
+            distance = drawn[0].abs()
+            if near > 0:
+                close = torch.rand(len(value), generator=generator) < near
+                distance = torch.where(close, 0.1 * distance, distance)
+            columns.append(distance * (2 * value - 1))
         else:
             columns.append(_quantile(value))
     columns += [_quantile(factors[name]) for name in NUISANCES]

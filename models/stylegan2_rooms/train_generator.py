@@ -61,6 +61,8 @@ RATES = {"others": 1.0, "noise_strength": 0.1, "mapping": 20.0}
 # While only pairs are learnt, the mapping network's multiplier of 0.01 is undone.
 PAIR_RATES = RATES | {"mapping": 100.0}
 MIXED_SHARE = 0.25  # of a batch: codes that change at a layer; the others stand for the scenes of the batch
+# Thresholds are learnt where codes lie near them; else a thing whose variable is near zero stays half there.
+NEAR_SHARE = 0.25
 PAIR_SCALES = 4
 SYNCHRONIZE = 10  # steps between averages of the processes' weights while only pairs are learnt
 SLOPE_WEIGHT, SQUARE_WEIGHT = 1.0, 4.0
@@ -217,9 +219,16 @@ class Renders:
 
 
 def scene_codes(factors: dict[str, Tensor]) -> Tensor:
-    """z [N, Z_DIM], standard normal, of scenes: `scenes.normals` and what says nothing of them, in a fixed rotation."""
-    known = scenes.normals(factors)
-    return torch.cat([known, torch.randn(len(known), Z_DIM - known.shape[1])], dim=1) @ rotation()
+    """z [N, Z_DIM] of scenes: `scenes.normals` and what says nothing of them, in a fixed rotation.
+
+    All have the norm that the mapping network gives them anyway (StyleGAN2 normalises z). With another norm the scene
+    would be read a tenth too near to the middle or too far from it, and every edge be learnt as a blur.
+    """
+    known = scenes.normals(factors, near=NEAR_SHARE)
+    known = known * (0.99 * math.sqrt(Z_DIM) / known.norm(dim=1, keepdim=True)).clamp(max=1)
+    rest = torch.randn(len(known), Z_DIM - known.shape[1])
+    left = (Z_DIM - known.square().sum(dim=1, keepdim=True)).sqrt()
+    return torch.cat([known, rest * (left / rest.norm(dim=1, keepdim=True))], dim=1) @ rotation()
 
 
 def emphasis(factors: dict[str, Tensor], resolution: int) -> Tensor:
@@ -243,8 +252,9 @@ def pair_loss(fake: Tensor, real: Tensor) -> Tensor:
     the squares they do not come at all where their place varies: the median of such pixels is the wall.
     """
     total = torch.zeros([], device=fake.device)
+    difference = fake - real
     for scale in range(PAIR_SCALES):
-        difference = F.avg_pool2d(fake - real, 2**scale)
+        difference = F.avg_pool2d(difference, 2) if scale > 0 else difference
         for values in (difference, *(SLOPE_WEIGHT * difference.diff(dim=axis) for axis in (2, 3))):
             total = total + values.abs().mean() + SQUARE_WEIGHT * values.square().mean()
     return total

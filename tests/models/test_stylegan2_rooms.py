@@ -142,6 +142,25 @@ def test_normals_of_scenes_are_standard_and_tell_the_scene(scenes: ModuleType) -
         column += 1 + factor.hue
 
 
+def test_yes_no_variables_may_be_drawn_near_their_threshold(scenes: ModuleType) -> None:
+    factors = scenes.sample_factors(4000, seed=9)
+    column = [factor.kind for factor in scenes.FACTORS].index("binary")  # no hue comes before
+    normal = scenes.normals(factors, torch.Generator().manual_seed(0), near=0.5)[:, column]
+    assert torch.equal((normal > 0).float(), factors[scenes.FACTORS[column].name])
+    assert (normal.abs() < 0.1).float().mean() == pytest.approx(0.5 * (0.0797 + 0.6827), abs=0.03)  # half normal
+
+
+def test_codes_of_scenes_keep_the_scene_when_the_network_normalises_them(scenes: ModuleType) -> None:
+    train = import_program("train_generator")
+    factors = scenes.sample_factors(4000, seed=9)
+    z = train.scene_codes(factors)
+    torch.testing.assert_close(z.norm(dim=1), torch.full((4000,), train.Z_DIM**0.5), atol=1e-3, rtol=0)
+    normalised = (z / z.norm(dim=1, keepdim=True) * train.Z_DIM**0.5) @ train.rotation().T
+    viewpoint = torch.erf(normalised[:, 0] / 2**0.5)
+    assert ((viewpoint - factors["viewpoint"]).abs() < 1e-3).float().mean() > 0.98  # seldom the scene alone is too long
+    assert (z.std(dim=0) - 1).abs().max() < 0.08
+
+
 def test_scores_grow_along_their_directions(scenes: ModuleType) -> None:
     factors = scenes.sample_factors(4000, seed=9)
     normals, labels = scenes.normals(factors, torch.Generator().manual_seed(0)), scenes.labels(factors)
