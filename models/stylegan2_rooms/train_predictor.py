@@ -116,7 +116,10 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
     device = choose_device(args.device)
-    network = RoomsPredictor(len(scenes.SCORE_NAMES), args.resolution, args.channels)
+    if args.initial:
+        network = read_rooms(args.initial)[0].float().train()
+    else:
+        network = RoomsPredictor(len(scenes.SCORE_NAMES), args.resolution, args.channels)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     steps = args.epochs * (len(pool) // BATCH)
@@ -129,7 +132,7 @@ def train(args: argparse.Namespace) -> None:
         rows = order[step % (len(pool) // BATCH) * BATCH :][:BATCH].sort().values
         images = torch.from_numpy(pool[rows.numpy()]).float() / 127.5 - 1
         images[::2] = degrade(images[::2], generator)
-        images = resize(images, args.resolution)
+        images = resize(images, network.resolution)
         target = targets[rows].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_type(device) == torch.bfloat16):
             raw = network(images.to(device)).float()
@@ -184,6 +187,9 @@ def parse_args() -> argparse.Namespace:
         default=[24, 48, 96, 128, 192],
         metavar="WIDTH",
         help="of the network, at its full resolution and at each half (default: 24 48 96 128 192)",
+    )
+    parser.add_argument(
+        "--initial", type=Path, metavar="FILE", help="predictor to begin with (default: random weights)"
     )
     parser.add_argument("--export", type=Path, default=Path("rooms_predictor.pth"), help="weight file to write")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the pool (default: 10)")
