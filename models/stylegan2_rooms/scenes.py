@@ -709,7 +709,7 @@ def _floor_table(device: torch.device) -> Tensor:
         wood *= 1 - 0.35 * (torch.arange(size) % (size // planks) < 2).float()
         wood *= 1 - 0.3 * ((along - seam[across]) % (size // 2) < 2).float()
         levels = []
-        for tile in (carpet, wood):
+        for tile in (carpet, wood.T):
             tile = tile / tile.mean()
             for level in range(6):
                 pooled = torch.nn.functional.avg_pool2d(tile[None, None], 1 << level)
