@@ -687,7 +687,7 @@ def _floor_colour(scene: _Scene, image: Tensor, x: Tensor, z: Tensor, distance: 
     return albedo
 
 
-_TILE = 3.2  # metres that one floor tile spans
+_TILE = 4.8  # metres that one floor tile spans
 _FLOOR_TABLES: dict[str, Tensor] = {}
 
 
@@ -701,7 +701,7 @@ def _floor_table(device: torch.device) -> Tensor:
         carpet = 1 + 0.02 * grow(fine, (size, size), mode="nearest")[0, 0] + 0.03 * grow(coarse, (size, size))[0, 0]
         planks = 8  # broad boards: a small network learns no lines that are two pixels apart
         across = torch.arange(size) * planks // size
-        tones = torch.tensor(generator.permutation(np.linspace(-0.22, 0.22, 2 * planks))).float().view(2, planks)
+        tones = torch.tensor(generator.permutation(np.linspace(-0.25, 0.25, 2 * planks))).float().view(2, planks)
         seam = torch.from_numpy(generator.integers(0, size, planks))
         along = torch.arange(size)[:, None]
         half = ((along - seam[across]) % size >= size // 2).long()

@@ -51,7 +51,7 @@ from higan.devices import choose_device, keep_freed_memory
 from higan.generators.layers import SLOPE, EqualizedLinear
 from higan.generators.stylegan2 import StyleGAN2
 
-Z_DIM, W_DIM = 64, 128
+Z_DIM, W_DIM = 64, 192
 MAPPING_LAYERS = 4
 GENERATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 24, 128: 16, 256: 16}
 DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 16, 128: 8}
@@ -292,19 +292,36 @@ def build(resolution: int, device: torch.device) -> tuple[StyleGAN2, Discriminat
 
 
 def load_initial(generator: StyleGAN2, state: dict[str, Any]) -> None:
-    """Give `generator` the weights of another of its resolution or of half of it.
+    """Give `generator` the weights of another of its resolution or of half of it, and of its width of w or of less.
 
-    In the second case the last block stays random but for its RGB output, which is zero, so that at first the picture
-    is the smaller one, upsampled (instead of the fading of Karras et al. 2018, section 2).
+    Of half its resolution, the last block stays random but for its RGB output, which is zero, so that at first the
+    picture is the smaller one, upsampled (instead of the fading of Karras et al. 2018, section 2).
     """
     weights = {name: torch.as_tensor(value).float() for name, value in state.items()}
+    own = generator.state_dict()
     new = f"outputs.{len(generator.outputs) - 1}."
     if not any(name.startswith(new) for name in weights):
-        own = generator.state_dict()
         block = tuple(f"layers.{len(generator.layers) - offset}." for offset in (1, 2))
         weights |= {name: value for name, value in own.items() if name.startswith((new, *block))}
         weights |= {f"{new}{name}": torch.zeros_like(own[f"{new}{name}"]) for name in ("weight", "bias")}
+    for name, value in weights.items():
+        if name.startswith("mapping.") or name.endswith("style.weight") or name == "w_avg":
+            weights[name] = widen(value, own[name])
     generator.load_state_dict(weights)
+
+
+def widen(weight: Tensor, own: Tensor) -> Tensor:
+    """A dense layer's weight [O, I] or bias [O] in the place of a wider one, so that its outputs stay what they are.
+
+    What is new are random outputs, and inputs to which nothing listens yet; the run-time scale goes with sqrt(I).
+    """
+    wide, rows = own.clone(), len(weight)
+    if weight.ndim == 1:
+        wide[:rows] = weight
+    else:
+        wide[:rows] = 0
+        wide[:rows, : weight.shape[1]] = weight * math.sqrt(own.shape[1] / weight.shape[1])
+    return wide
 
 
 def r1_penalty(discriminator: Discriminator, images: Tensor) -> Tensor:
@@ -590,13 +607,14 @@ def export(args: argparse.Namespace) -> None:
     weights = stored["average"]
     blocks = sum(name.startswith("outputs.") and name.endswith(".style.weight") for name in weights)
     channels = {4 * 2**block: weights[f"layers.{2 * block}.weight"].shape[0] for block in range(blocks)}
-    generator = StyleGAN2(max(channels), channels, Z_DIM, W_DIM, MAPPING_LAYERS)
+    w_dim = len(weights["w_avg"])
+    generator = StyleGAN2(max(channels), channels, Z_DIM, w_dim, MAPPING_LAYERS)
     generator.load_state_dict(weights)
     with torch.no_grad():
         z = torch.randn(100_000, Z_DIM, generator=torch.Generator().manual_seed(1))
         generator.w_avg.copy_(generator.map(z).mean(dim=0))
         if args.whiten:
-            generator = whiten(generator, StyleGAN2(max(channels), channels, Z_DIM, W_DIM, MAPPING_LAYERS + 1), z)
+            generator = whiten(generator, StyleGAN2(max(channels), channels, Z_DIM, w_dim, MAPPING_LAYERS + 1), z)
     exact = ("mapping.", "style.", "w_avg")  # small, and everything hangs on it
     state_dict = {
         name: value if any(part in name for part in exact) else value.half()

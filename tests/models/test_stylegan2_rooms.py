@@ -39,6 +39,14 @@ torch.testing.assert_close(first, upsample_fir(small(w.expand(-1, small.num_laye
 first.square().sum().backward()
 assert large.outputs[-1].weight.grad.abs().max() > 0  # from where the new block learns
 save_sheet(large, sys.argv[2], rows=1, columns=2)
+
+wide = StyleGAN2(16, {4: 8, 8: 8, 16: 6}, z_dim=8, w_dim=12, mapping_layers=2)
+load_initial(wide, small.state_dict())
+z = torch.randn(3, 8)
+images = [network(network.map(z)[:, None].expand(-1, network.num_layers, -1)) for network in (wide, small)]
+torch.testing.assert_close(*images)
+images[0].square().sum().backward()
+assert wide.layers[0].style.weight.grad[:, 8:].abs().max() > 0  # from where the wider w is listened to
 """
 
 
@@ -289,7 +297,7 @@ def test_a_whitened_generator_draws_the_same_pictures(scenes: ModuleType) -> Non
     torch.testing.assert_close(white.w_avg, w.mean(dim=0), atol=0.02, rtol=0)
 
 
-def test_a_smaller_generator_grows_by_a_block(tmp_path: Path) -> None:
+def test_a_smaller_generator_grows_by_a_block_and_a_narrower_in_w(tmp_path: Path) -> None:
     sheet = tmp_path / "samples.png"
     done = subprocess.run(
         [sys.executable, "-c", GROW, str(MODEL), str(sheet)], cwd=ROOT, capture_output=True, text=True, check=False
