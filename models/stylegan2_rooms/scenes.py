@@ -301,7 +301,7 @@ class _Scene:
         self.half_width = 2.25 + 0.28 * factors["room_width"]
         self.height = 2.72 + 0.38 * factors["ceiling_height"]
         # The camera circles round the middle of the room, so that all slots stay in the frame.
-        self.eye_x = 1.08 * factors["viewpoint"]
+        self.eye_x = 0.7 * factors["viewpoint"]
         yaw = torch.atan2(-self.eye_x, 0.72 * self.depth)
         self.cosine, self.sine = torch.cos(yaw), torch.sin(yaw)
         self.side = 1 - 2 * factors["bed_left"]  # 1 where the bed is on the right

@@ -65,7 +65,7 @@ MIXED_SHARE = 0.25  # of a batch: codes that change at a layer; the others stand
 NEAR_SHARE = 0.25
 PAIR_SCALES = 4
 SYNCHRONIZE = 10  # steps between averages of the processes' weights while only pairs are learnt
-SLOPE_WEIGHT, SQUARE_WEIGHT = 1.0, 4.0
+SLOPE_WEIGHT, SQUARE_WEIGHT = 1.0, 1.0
 # What is small and varies in place comes last: differences count so much more where it hangs.
 SMALL_THING, SMALL_WEIGHT = "picture", 4.0
 # The pairs' difference in pixels and in the discriminator's features, and what it takes their scores to be.
@@ -379,13 +379,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix near the orthogonal one that is nearest to `matrix`."""
+    """A matrix near the orthogonal one that is nearest to `matrix` [O, I]; its steps multiply square ones alone."""
     x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = x.T if (tall := x.shape[0] > x.shape[1]) else x
+    square, done = x @ x.T, torch.eye(len(x), device=x.device)
+    one = done
     for _ in range(steps):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        step = 3.4445 * one - 4.7750 * square + 2.0315 * square @ square
+        square, done = step @ square @ step, step @ done
+    x = done @ x
     return x.T if tall else x
 
 

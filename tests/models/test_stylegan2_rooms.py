@@ -270,6 +270,17 @@ def test_training_learns_pairs_then_competes_and_goes_on(tmp_path: Path) -> None
     assert all(torch.equal(value, after[name]) for name, value in weights.items() if name != "w_avg")
 
 
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (24, 24)])
+def test_steps_of_training_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = import_program("train_generator").orthogonal(matrix)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ found @ right.T
+    kept = values > 0.03 * values.max()
+    assert ((turned.diagonal()[kept] - 1).abs() < 0.4).all()  # the five steps end between 0.7 and 1.2
+    assert (turned - turned.diagonal().diag()).abs().max() < 1e-3
+
+
 def test_a_run_in_two_processes_that_is_told_to_end_writes_its_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path), "--resolution", "32"]
     command += ["--batch", "8", "--renders", "16", "--device", "cpu", "--pair_kimg", "99", "--log_steps", "1"]
