@@ -253,6 +253,35 @@ def boxes(factors: dict[str, Tensor], thing: str) -> Tensor:
     return torch.stack([column.amin(1), row.amin(1), column.amax(1), row.amax(1)], dim=1)
 
 
+@torch.no_grad()
+def quantities(factors: dict[str, Tensor]) -> Tensor:
+    """What a scene looks like, short of drawing it, float32 [num, Q]: places on the picture, and colours as shown.
+
+    Of each thing the middle and two corners, and the same where it is there (else zero); the back wall's corners; each
+    surface's colour in the rooms' light; sky and hills; what is there. A nuisance that `factors` lack is 0.
+    """
+    scene = _Scene(_complete(factors, torch.device("cpu")))
+    columns = []
+    for name, (centre, half) in scene.extents.items():
+        points = centre[:, None] + half[:, None] * torch.tensor([[0.0], [-1.0], [1.0]])
+        places = torch.cat(_project(scene, points)[:2], dim=1)
+        columns.append(places)
+        if name in factors:
+            there = factors[name][:, None]
+            columns += [places * there, there]
+    zero = torch.zeros_like(scene.depth)
+    for side in (-1, 1):
+        for height in (zero, scene.height):
+            corner = torch.stack([side * scene.half_width, height, scene.depth], dim=1)[:, None]
+            columns += _project(scene, corner)[:2]
+    surfaces = (scene.wall, scene.bedding, scene.furniture, scene.floor, scene.textile, scene.colour(*_WHITE))
+    for indoor, day in ((0.9, 0.3), (0.5, 0.6)):
+        light = scene.indoor * indoor + scene.daylight * day
+        columns += [_film(surface * light).T for surface in surfaces]
+    columns += [_film(shine).T for shine in (scene.sky_low, scene.sky_high, scene.hills, scene.indoor)]
+    return torch.cat(columns, dim=1)
+
+
 _SUPERSAMPLING = 2
 _CPU_RAYS = 1 << 19
 _ACCELERATOR_RAYS = 1 << 23
@@ -968,10 +997,14 @@ def _develop(radiance: Tensor, resolution: int) -> Tensor:
     light = torch.nn.functional.pad(light, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
     light = torch.nn.functional.conv2d(light, row.view(1, 1, 4, 1), stride=(_SUPERSAMPLING, 1))
     light = torch.nn.functional.conv2d(light, row.view(1, 1, 1, 4), stride=(1, _SUPERSAMPLING))
-    light = 0.52 * light.view(-1, 3, resolution, resolution)
-    # Narkowicz's fit of the film curve: contrast in the middle, no clipping at the bright end.
-    shown = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
-    return (255 * shown.clamp(0, 1) ** (1 / 2.2)).round_().to(torch.uint8)
+    return (255 * _film(light.view(-1, 3, resolution, resolution))).round_().to(torch.uint8)
+
+
+def _film(light: Tensor) -> Tensor:
+    """Linear radiance to what is shown, from 0 to 1: contrast in the middle, no clipping at the bright end."""
+    light = 0.52 * light
+    shown = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)  # Narkowicz's fit of the film curve
+    return shown.clamp(0, 1) ** (1 / 2.2)
 
 
 def main() -> None:

@@ -40,10 +40,15 @@ first.square().sum().backward()
 assert large.outputs[-1].weight.grad.abs().max() > 0  # from where the new block learns
 save_sheet(large, sys.argv[2], rows=1, columns=2)
 
-wide = StyleGAN2(16, {4: 8, 8: 8, 16: 6}, z_dim=8, w_dim=12, mapping_layers=2)
-load_initial(wide, small.state_dict())
+wide = StyleGAN2(16, {4: 8, 8: 8, 16: 6}, z_dim=8, w_dim=12, mapping_layers=3)
+former = load_initial(wide, small.state_dict())
 z = torch.randn(3, 8)
-images = [network(network.map(z)[:, None].expand(-1, network.num_layers, -1)) for network in (wide, small)]
+w = small.map(z)
+assert torch.equal(former(z), w)
+w = torch.cat([w, torch.randn(3, 4)], dim=1)
+images = [
+    network(codes[:, None].expand(-1, network.num_layers, -1)) for network, codes in ((wide, w), (small, w[:, :8]))
+]
 torch.testing.assert_close(*images)
 images[0].square().sum().backward()
 assert wide.layers[0].style.weight.grad[:, 8:].abs().max() > 0  # from where the wider w is listened to
@@ -251,7 +256,7 @@ def test_training_learns_pairs_then_competes_and_goes_on(tmp_path: Path) -> None
         return [json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{"]
 
     small = ("--resolution", "32", "--batch", "8", "--renders", "16", "--device", "cpu", "--log_steps", "1")
-    small += ("--decay_kimg", "0")
+    small += ("--decay_kimg", "0", "--mapping_steps", "2")
     pairs = [line["pairs"] for line in train("run", *small, "--kimg", "0.24", "--pair_kimg", "0.24")]
     assert len(pairs) == 30 and sum(pairs[-4:]) < 0.8 * sum(pairs[:4])
     line = train("run", *small, "--kimg", "0.256")[0]
@@ -270,6 +275,17 @@ def test_training_learns_pairs_then_competes_and_goes_on(tmp_path: Path) -> None
     assert all(torch.equal(value, after[name]) for name, value in weights.items() if name != "w_avg")
 
 
+def test_a_mapping_network_learns_scenes_and_a_former_w() -> None:
+    train = import_program("train_generator")
+    torch.manual_seed(0)
+    former = StyleGAN2(8, {4: 4, 8: 4}, train.Z_DIM, 4, 2).mapping.requires_grad_(False)
+    errors = []
+    for steps in (1, 150):
+        mapping = StyleGAN2(8, {4: 4, 8: 4}, train.Z_DIM, 64, 3).mapping
+        errors.append(train.learn_scenes(mapping, former, steps))
+    assert errors[1][0] < 0.8 and errors[1][1] < 0.5 < errors[0][1]  # of a variance of 1
+
+
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (24, 24)])
 def test_steps_of_training_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -283,7 +299,20 @@ def test_steps_of_training_are_nearly_orthogonal(shape: tuple[int, int]) -> None
 
 def test_a_run_in_two_processes_that_is_told_to_end_writes_its_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path), "--resolution", "32"]
-    command += ["--batch", "8", "--renders", "16", "--device", "cpu", "--pair_kimg", "99", "--log_steps", "1"]
+    command += [
+        "--batch",
+        "8",
+        "--renders",
+        "16",
+        "--device",
+        "cpu",
+        "--pair_kimg",
+        "99",
+        "--log_steps",
+        "1",
+        "--mapping_steps",
+        "1",
+    ]
     process = subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     next(line for line in process.stdout if line[:1] == "{")
