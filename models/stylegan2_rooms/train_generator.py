@@ -58,8 +58,9 @@ DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 16, 128: 8}
 LEARNING_RATE, PAIR_LEARNING_RATE = 2.5e-3, 1e-2
 # At full rate the noise strengths grow into speckles long before there is texture to draw.
 RATES = {"others": 1.0, "noise_strength": 0.1, "mapping": 20.0}
-# While only pairs are learnt, the mapping network's multiplier of 0.01 is undone.
-PAIR_RATES = RATES | {"mapping": 100.0}
+# While only pairs are learnt, the mapping network's multiplier of 0.01 is undone. What reads the scene off it learns
+# faster than what it has learnt before the pictures.
+PAIR_RATES = {"others": 4.0, "styles": 6.0, "mapping": 60.0, "last": 400.0}
 ACCUMULATE = 4  # batches whose slopes are added up while only pairs are learnt, for orthogonal steps cost time
 MIXED_SHARE = 0.25  # of a batch: codes that change at a layer; the others stand for the scenes of the batch
 # Thresholds are learnt where codes lie near them; else a thing whose variable is near zero stays half there.
@@ -452,13 +453,14 @@ def make_optimizer(network: nn.Module) -> torch.optim.Adam:
 
 def make_pair_optimizers(generator: StyleGAN2) -> list[torch.optim.Optimizer]:
     """Muon for the matrices and Adam for the rest, as long as only pairs are learnt."""
-    matrices: dict[str, list[nn.Parameter]] = {"others": [], "mapping": []}
-    rest: dict[str, list[nn.Parameter]] = {"others": [], "mapping": []}
+    last = f"mapping.dense.{len(generator.mapping.dense) - 1}."
+    groups: list[dict[str, list[nn.Parameter]]] = [{part: [] for part in PAIR_RATES} for _ in range(2)]
     for name, value in generator.named_parameters():
         matrix = name != "const" and value.ndim > 1 and len(value) > 3
-        (matrices if matrix else rest)["mapping" if name.startswith("mapping.") else "others"].append(value)
-    groups = [[{"params": values, "part": part} for part, values in each.items()] for each in (matrices, rest)]
-    return [Muon(groups[0]), torch.optim.Adam(groups[1], betas=(0.9, 0.99), fused=True)]
+        part = "last" if name.startswith(last) else "mapping" if name.startswith("mapping.") else "others"
+        groups[not matrix]["styles" if name.endswith("style.weight") else part].append(value)
+    matrices, rest = ([{"params": values, "part": part} for part, values in each.items() if values] for each in groups)
+    return [Muon(matrices), torch.optim.Adam(rest, betas=(0.9, 0.99), fused=True)]
 
 
 def remaining_rate(seen: int, total: int, decay: int) -> float:
