@@ -60,7 +60,7 @@ LEARNING_RATE, PAIR_LEARNING_RATE = 2.5e-3, 1e-2
 RATES = {"others": 1.0, "noise_strength": 0.1, "mapping": 20.0}
 # While only pairs are learnt, the mapping network's multiplier of 0.01 is undone. What reads the scene off it learns
 # faster than what it has learnt before the pictures.
-PAIR_RATES = {"others": 4.0, "styles": 6.0, "mapping": 60.0, "last": 400.0}
+PAIR_RATES = {"others": 8.0, "styles": 8.0, "mapping": 60.0, "last": 400.0}
 ACCUMULATE = 4  # batches whose slopes are added up while only pairs are learnt, for orthogonal steps cost time
 MIXED_SHARE = 0.25  # of a batch: codes that change at a layer; the others stand for the scenes of the batch
 # Thresholds are learnt where codes lie near them; else a thing whose variable is near zero stays half there.
@@ -671,7 +671,7 @@ def export(args: argparse.Namespace) -> None:
         generator.w_avg.copy_(generator.map(z).mean(dim=0))
         if args.whiten:
             generator = whiten(generator, StyleGAN2(max(channels), channels, Z_DIM, w_dim, MAPPING_LAYERS + 1), z)
-    exact = ("mapping.", "style.", "w_avg")  # small, and everything hangs on it
+    exact = ("mapping.", "style.bias", "w_avg")  # small, and everything hangs on it
     state_dict = {
         name: value if any(part in name for part in exact) else value.half()
         for name, value in generator.state_dict().items()
@@ -698,8 +698,8 @@ def whiten(generator: StyleGAN2, white: StyleGAN2, z: Tensor) -> StyleGAN2:
     for name, value in weights.items():
         if name.endswith("style.weight"):
             bias = f"{name.removesuffix('weight')}bias"
-            state[name] = value @ back
-            state[bias] = weights[bias] + value @ (mean - back @ offset) / math.sqrt(len(mean))
+            state[name] = (value @ back).half().double()  # as it is stored; the offset is large beside what is lost
+            state[bias] = weights[bias] + (value @ mean - state[name] @ offset) / math.sqrt(len(mean))
     white.load_state_dict(state)
     return white.float()
 

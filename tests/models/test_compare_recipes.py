@@ -53,12 +53,13 @@ def test_other_ways(synthesis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "STEPS", 20)
     scores = np.load(synthesis / "attribute.npy")
     named = {name: scores[name] for name in scores.dtype.names}
-    bench = compare.Bench([higan.load_predictor("rooms")], np.load(synthesis / "w.npy"), named, 0)
+    codes = np.load(synthesis / "w.npy")
+    bench = compare.Bench([higan.load_predictor("rooms")], codes, named, 0)
     for way in ("steps", "gradient_wp"):
         found = bench.slopes(way)
-        assert isinstance(found, Slopes) and found.values.shape[-1] == 128
+        assert isinstance(found, Slopes) and found.values.shape[-1] == codes.shape[1]
     steps = bench.steps(compare.RECIPES["gradient_wp_soft"])
-    assert steps.shape == (20, 12, 128)
+    assert steps.shape == (20, 12, codes.shape[1])
     wp = bench.fresh(0, 1)
     alone = np.eye(12)[:, :, None] * steps[3]
     expected = bench.rises(wp, bench.score(wp), alone)[:, 0, 0, 3]

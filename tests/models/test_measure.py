@@ -66,7 +66,7 @@ def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     random = np.random.default_rng(0)
     boundaries = []
     for name in ("wood", "window"):
-        direction = random.standard_normal((1, 128))
+        direction = random.standard_normal((1, generator.w_dim))
         direction /= np.linalg.norm(direction)
         info = {"r2": 0.5, "bootstrap_angle": 10.0, "reach": 1.5, "samples": 1000}
         path = write_boundary(higan.Boundary(name, direction.astype(np.float32), info=info), tmp_path / "boundaries")
