@@ -253,7 +253,7 @@ def test_training_learns_pairs_then_competes_and_goes_on(tmp_path: Path) -> None
         command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path / run), *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        return [json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{"]
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"kimg"')]
 
     small = ("--resolution", "32", "--batch", "8", "--renders", "16", "--device", "cpu", "--log_steps", "1")
     small += ("--decay_kimg", "0", "--mapping_steps", "2")
@@ -315,7 +315,7 @@ def test_a_run_in_two_processes_that_is_told_to_end_writes_its_checkpoint(tmp_pa
     ]
     process = subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    next(line for line in process.stdout if line[:1] == "{")
+    next(line for line in process.stdout if line.startswith('{"kimg"'))
     process.terminate()
     process.communicate(timeout=120)
     assert process.returncode == 0
