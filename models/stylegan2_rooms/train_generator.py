@@ -55,7 +55,7 @@ Z_DIM, W_DIM = 64, 256
 MAPPING_LAYERS = 6
 GENERATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 24, 128: 16, 256: 16}
 DISCRIMINATOR_CHANNELS = {4: 128, 8: 128, 16: 96, 32: 48, 64: 16, 128: 8}
-LEARNING_RATE, PAIR_LEARNING_RATE = 2.5e-3, 1e-2
+LEARNING_RATE, PAIR_LEARNING_RATE = 2.5e-3, 1e-3
 # At full rate the noise strengths grow into speckles long before there is texture to draw.
 RATES = {"others": 1.0, "noise_strength": 0.1, "mapping": 20.0}
 # While only pairs are learnt, the mapping network's multiplier of 0.01 is undone. What reads the scene off it learns
@@ -308,19 +308,19 @@ def load_initial(generator: StyleGAN2, state: dict[str, Any]) -> MappingNetwork 
         weights |= {name: value for name, value in own.items() if name.startswith((new, *block))}
         weights |= {f"{new}{name}": torch.zeros_like(own[f"{new}{name}"]) for name in ("weight", "bias")}
     mapping = {name: value for name, value in weights.items() if name.startswith("mapping.")}
-    if all(value.shape == getattr(own.get(name), "shape", None) for name, value in mapping.items()):
+    shapes = {name: tuple(value.shape) for name, value in mapping.items()}
+    kept = {name: value for name, value in own.items() if name.startswith("mapping.")}
+    if shapes == {name: tuple(value.shape) for name, value in kept.items()}:
         generator.load_state_dict(weights)
         return None
-    kept = {name: value for name, value in own.items() if name.startswith("mapping.") or name == "w_avg"}
+    kept["w_avg"] = own["w_avg"]
     for name, value in weights.items():
         if name.endswith("style.weight") and (width := own[name].shape[1]) > value.shape[1]:
             # the run-time scale goes with the root of the width
             value = value * math.sqrt(width / value.shape[1])
             kept[name] = F.pad(value, (0, width - value.shape[1]))
     generator.load_state_dict({name: value for name, value in weights.items() if name not in mapping} | kept)
-    former = StyleGAN2(
-        4, {4: 1}, **infer_mapping({name: tuple(value.shape) for name, value in mapping.items()})
-    ).mapping
+    former = StyleGAN2(4, {4: 1}, **infer_mapping(shapes)).mapping
     former.load_state_dict({name.removeprefix("mapping."): value for name, value in mapping.items()})
     return former.requires_grad_(False)
 
@@ -328,9 +328,8 @@ def load_initial(generator: StyleGAN2, state: dict[str, Any]) -> MappingNetwork 
 def learn_scenes(mapping: MappingNetwork, former: MappingNetwork | None, steps: int) -> tuple[float, float]:
     """Teach a mapping network what scenes look like before it sees a picture, and return what it has left to learn.
 
-    From pictures alone it learns that last of all: with everything else at its end, codes w that were optimised for
-    a picture drew it by 3.5 dB better than the network's own. A linear map of what enters its last layer, thrown away
-    afterwards, learns `scenes.quantities`; the first numbers of w learn those of the `former` mapping network.
+    From pictures alone it learns that last of all. A linear map of what enters its last layer, thrown away afterwards,
+    learns `scenes.quantities`; the first numbers of w learn those of the `former` mapping network.
 
     Returns
     -------
@@ -498,7 +497,8 @@ class Training:
         self.naming = Naming().to(self.device)
         former = load_initial(self.generator, read_checkpoint(args.initial).state_dict) if args.initial else None
         self.checkpoint = args.out / "checkpoint.pth"
-        if args.pair_kimg > 0 and (former or not args.initial) and not self.checkpoint.exists():
+        learns = former or (args.pair_kimg > 0 and not args.initial)
+        if learns and not self.checkpoint.exists():
             missed = learn_scenes(self.generator.mapping, former, args.mapping_steps)
             print(json.dumps({"quantities": round(missed[0], 4), "w": round(missed[1], 4)}), flush=True)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
