@@ -325,6 +325,21 @@ def test_write_atomic_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "deep" / "a.txt").read_text() == "old"
 
 
+def test_a_stop_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler runs as soon as the temporary file is there, before anything is written."""
+    path_open = Path.open
+
+    def stopped(path: Path, mode: str) -> None:
+        path_open(path, mode).close()
+        assert [found.name for found in tmp_path.iterdir()] == [path.name]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "open", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "a.txt", "new")
+    assert not list(tmp_path.iterdir())
+
+
 def test_many_names_fit_into_plain_numpy(tmp_path: Path) -> None:
     names = [f"scene_category_{index:03d}" for index in range(365)]
     arrays = {"category.npy": Array((), np.dtype([(name, "<f4") for name in names]))}
