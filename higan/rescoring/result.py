@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from higan.generators.layer_sets import format_layers
 from higan.generators.network import layered
 from higan.rescoring.columns import COLUMNS, fits_rows, plain_name, table_names
-from higan.rescoring.statistics import NONE, UNKNOWN, VERIFIED, Hierarchy
+from higan.rescoring.statistics import NONE, SHARE, UNKNOWN, VERIFIED, Hierarchy
 
 LEAK = 0.1  # standard deviations, below which a change of another score is not spoken of
 MOST_LEAKS = 3  # that a sentence names
@@ -110,6 +110,8 @@ class Answer:
         The chosen ones, as text ("3-5,7", "" for the code as a whole) and in words ("at layers 3–5 and 7").
     value, low, high, limit
         Effect at these layers with its interval, and what chance reaches.
+    whole
+        Effect at all layers.
     smaller
         What the verdict rests on where it was measured at a smaller distance, in words, else "".
     leaks
@@ -129,6 +131,7 @@ class Answer:
     low: float
     high: float
     limit: float
+    whole: float
     smaller: str
     leaks: tuple[Leak, ...]
     image_change: float
@@ -172,11 +175,13 @@ class Answer:
             what = ", ".join(moved) or f"nothing that the predictor sees: image change {self.image_change:.0f}"
             return f"{self.name}, {self.where.removeprefix('at ')}: {what}"
         leaks = f", leaks {others}" if others else ", leaks nothing"
+        # Layers were chosen by what each does alone; where they act together, the chosen ones do less than their share.
+        whole = f", at all layers {signed_text(self.whole)}" if self.value < SHARE * self.whole else ""
         said = {
-            VERIFIED: f"is obeyed {self.where}: {numbers}{leaks}",
+            VERIFIED: f"is obeyed {self.where}: {numbers}{whole}{leaks}",
             NONE: f"is not obeyed: {numbers} {self.where}, no more than a random direction may",
             UNKNOWN: f"could not be told from chance: {numbers} {self.where}",
-            "": f"moves by {numbers} {self.where}, not compared with random directions{leaks}",
+            "": f"moves by {numbers} {self.where}, not compared with random directions{whole}{leaks}",
         }
         return f"{self.name} {said[self.mark]}"
 
@@ -323,6 +328,7 @@ class Rescoring:
             low=float(low[target]),
             high=float(high[target]),
             limit=float(limit[target]),
+            whole=float(table["signed"][index, 0, target] / self.spread[target]),
             smaller=smaller,
             leaks=tuple(sorted(leaks, key=lambda leak: -abs(leak.value))),
             image_change=float(table["chosen_image_change"][index]),

@@ -398,6 +398,14 @@ def test_layers_stored_by_the_first_version_stay_readable(tmp_path: Path, result
     assert read_boundary(path).layers == (1, 2)
 
 
+def test_what_all_layers_do_is_told_where_the_chosen_ones_do_much_less(result: Rescoring) -> None:
+    answer = result.answers()[0]
+    index, target = answer.index, result.directions[answer.index].target
+    assert answer.whole == pytest.approx(result.table["signed"][index, 0, target] / result.spread[target])
+    assert "at all layers +2.00, leaks" in replace(answer, mark="verified", value=1.5, whole=2.0).sentence()
+    assert "at all layers" not in replace(answer, mark="verified", value=1.7, whole=2.0).sentence()
+
+
 def test_directions_without_a_score_are_named_by_what_they_move() -> None:
     generator, predictor = make_generator(), make_predictor()
     z = generator.sample(2000, 1)
