@@ -55,7 +55,7 @@ def test_command_runs_as_printed(name: str, checkout: Path) -> None:
     if name == "pipeline":
         for page in ("rescore/rescore.html", "manipulation/window_w_viz.html"):
             assert (checkout / "results" / page).stat().st_size > 10_000
-        assert (checkout / "manipulation_results" / "stylegan2_rooms_window.html").stat().st_size > 10_000
+        assert (checkout / "manipulation_results" / "stylegan2_rooms_lamp.html").stat().st_size > 10_000
 
 
 def test_scripts_from_elsewhere(tmp_path: Path) -> None:
