@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import scenes
 from compare_recipes import card_table, layer_rises, random_steps
 from train_generator import rotation
-from train_predictor import degrade, evaluate, label_matrix, render_many
+from train_predictor import degrade, evaluate, label_matrix, render_many, resize
 
 import higan
 from higan.devices import keep_freed_memory
@@ -113,6 +113,11 @@ class Sources:
         if self.analysis is None:
             raise SystemExit("give the folder of make_boundaries.sh: --analysis DIR")
         return self.analysis
+
+    @cached_property
+    def resolution(self) -> int:
+        """Side of the model's pictures, at which renders are drawn and degraded."""
+        return higan.load_generator(self.model, device="cpu").resolution
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def predictor_part(sources: Sources) -> str:
             "accuracy" if scenes.KINDS[name] == "binary" else "R²",
             *(f"{value:.4f}" for value in values),
         ]
-        for name, values in evaluate(PATH, read_rooms(PATH)[0].resolution).items()
+        for name, values in evaluate(PATH, sources.resolution).items()
     ]
     return markdown(["score", "level", "measure", "clean", "degraded"], "lllrr", rows)
 
@@ -464,7 +469,7 @@ class PairedChanges:
 
 
 @torch.inference_mode()
-def draw_factors_anew(network: RoomsPredictor, num: int) -> PairedChanges:
+def draw_factors_anew(network: RoomsPredictor, num: int, resolution: int) -> PairedChanges:
     """Render `num` scenes and, for every factor, the same scenes with that factor of other scenes; score them all."""
     generator = torch.Generator().manual_seed(RENDER_SEEDS[0])
     labels: dict[str, list[np.ndarray]] = {factor.name: [] for factor in scenes.FACTORS}
@@ -473,10 +478,10 @@ def draw_factors_anew(network: RoomsPredictor, num: int) -> PairedChanges:
         first, second = (scenes.sample_factors(PAIRED_BATCH, seed=seed, start=start) for seed in RENDER_SEEDS)
         changed = [first, *(first | {factor.name: second[factor.name]} for factor in scenes.FACTORS)]
         every = {name: torch.cat([factors[name] for factors in changed]) for name in first}
-        images = render_many(every, network.resolution).float() / 127.5 - 1
+        images = render_many(every, resolution).float() / 127.5 - 1
         # one degradation for the batch: a generator's flaws do not come and go with a factor
-        raw = torch.stack([network(images), network(degrade(images, generator))]).numpy()
-        raw = raw.reshape(2, len(changed), PAIRED_BATCH, -1)
+        raw = torch.stack([network(resize(seen, network.resolution)) for seen in (images, degrade(images, generator))])
+        raw = raw.numpy().reshape(2, len(changed), PAIRED_BATCH, -1)
         truth = torch.stack([label_matrix(factors) for factors in changed]).numpy()
         for row, factor in enumerate(scenes.FACTORS, start=1):
             labels[factor.name].append(truth[row] - truth[0])
@@ -497,7 +502,7 @@ def truth_part(sources: Sources) -> str:
     """
     network, names, _, _ = read_rooms(PATH)
     network.fold()
-    changes = draw_factors_anew(network, PAIRED_SCENES)
+    changes = draw_factors_anew(network, PAIRED_SCENES, sources.resolution)
     factors = [scenes.FACTOR_OF[name] for name in names]
     own = [(changes.labels[factor][:, k], changes.scores[factor][..., k]) for k, factor in enumerate(factors)]
     units = np.array([[slope(label, part) for part in score] for label, score in own])  # [K, 2], degraded last
