@@ -299,20 +299,8 @@ def test_steps_of_training_are_nearly_orthogonal(shape: tuple[int, int]) -> None
 
 def test_a_run_in_two_processes_that_is_told_to_end_writes_its_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, str(MODEL / "train_generator.py"), "--out", str(tmp_path), "--resolution", "32"]
-    command += [
-        "--batch",
-        "8",
-        "--renders",
-        "16",
-        "--device",
-        "cpu",
-        "--pair_kimg",
-        "99",
-        "--log_steps",
-        "1",
-        "--mapping_steps",
-        "1",
-    ]
+    command += ["--batch", "8", "--renders", "16", "--device", "cpu", "--pair_kimg", "99", "--log_steps", "1"]
+    command += ["--mapping_steps", "1"]
     process = subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     next(line for line in process.stdout if line.startswith('{"kimg"'))
